@@ -1,0 +1,49 @@
+"""The few ways in which bothways refuses: each error knows the exit code that the command line gives it.
+
+A message is one clear sentence (two at most) that names the thing, the legal values and the remedy.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BothwaysError(Exception):
+    """Base of every error that bothways raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(BothwaysError, ValueError):
+    """A user's mistake: a bad file, flag, setting or request."""
+
+    exit_code = 2
+
+
+class DamagedFileError(BothwaysError):
+    """A stored file does not hold what its manifest promises."""
+
+    exit_code = 3
+
+
+class NonFiniteError(BothwaysError):
+    """Training met an infinite or undefined loss or gradient and stopped before it reached the weights."""
+
+    exit_code = 4
+
+
+class OutOfDiskError(BothwaysError):
+    """There is no room left to save; what was saved before is whole."""
+
+    exit_code = 5
+
+
+def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:
+    """Return (not raise) the error for a name that does not exist, listing the legal ones and the nearest.
+
+    >>> str(unknown("task", "clasification", ["classification", "retrieval"]))
+    "unknown task 'clasification'; legal: classification, retrieval. Did you mean 'classification'?"
+    """
+    names = sorted(legal)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return UserError(f"unknown {kind} {str(name)!r}; legal: {', '.join(names)}.{hint}")
