@@ -1,3 +1,43 @@
-"""bothways: pretrain, fine-tune, evaluate, explain and serve GPT and BERT language models from your own text."""
+"""bothways: pretrain, fine-tune, evaluate, explain and serve GPT and BERT language models from your own text.
+
+Everything public is here and is imported when it is first asked for, so ``import bothways`` takes no time and no torch.
+"""
+
+from typing import Any
+
+from bothways import discover
 
 __version__ = "0.1.0"
+
+# Public name to the module, below the package, that defines it under the same name.
+_HOMES = {
+    "AutoModelForSequenceClassification": "auto",
+    "AutoTokenizer": "auto",
+    "BothwaysError": "errors",
+    "Tokenizer": "text.tokenizer",
+    "UserError": "errors",
+    "demo": "verbs.demo",
+    "display": "progress",
+    "evaluate": "verbs.evaluate",
+    "finetune": "verbs.finetune",
+    "generate": "verbs.generate",
+    "predict": "verbs.evaluate",
+    "prepare": "verbs.prepare",
+    "pretrain": "verbs.pretrain",
+    "recipe": "recipes.recipe",
+    "recipe_names": "recipes.recipe",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bothways' has no attribute {name!r}")
+    value = getattr(discover.module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

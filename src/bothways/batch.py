@@ -3,8 +3,8 @@
 Shapes, here and everywhere: B rows of a batch, T positions of a row, n targets.
 
 A ``Row`` is one sequence, or several packed side by side, as numpy arrays. ``pack`` (text/packing) joins rows,
-``collate`` stacks them into a ``Batch`` of tensors. ``sequence_ids`` and ``reach`` say all there is to say about attention:
-token t may see token k when both have the same sequence id and ``k <= reach[t]``.
+``collate`` stacks them into a ``Batch`` of tensors. ``sequence_ids`` and ``reach`` say all there is to say about
+attention: token t may see token k when both have the same sequence id and ``k <= reach[t]``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Array = TypeVar("Array", NDArray[Any], Tensor)
 PADDING = -1  # the sequence id of positions that belong to nothing
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Target(Generic[Array]):
     """What one head must read and predict.
 
@@ -36,9 +36,9 @@ class Target(Generic[Array]):
     group: Array | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """One row of a batch before it becomes tensors; all arrays are int64 [T]. See ``row`` for the usual way to make one.
+    """One row of a batch before it becomes tensors; all arrays are int64 [T]. ``row`` is the usual way to make one.
 
     Attributes:
         input_ids: token ids.
@@ -61,6 +61,7 @@ class Row:
 
     def cut(self, start: int, stop: int) -> "Row":
         """Return part of a one-sequence causal row as a sequence of its own, with the targets that fall inside."""
+        assert 0 <= start < stop <= len(self), (start, stop, len(self))
         targets = {}
         for head, target in self.targets.items():
             inside = (target.index >= start) & (target.index < stop)
@@ -68,7 +69,7 @@ class Row:
             targets[head] = Target(index=target.index[inside] - start, value=target.value[inside], group=group)
         return Row(
             input_ids=self.input_ids[start:stop],
-            position_ids=np.arange(stop - start),
+            position_ids=np.arange(stop - start, dtype=np.int64),
             sequence_ids=self.sequence_ids[start:stop],
             reach=np.minimum(self.reach[start:stop], stop - 1) - start,
             token_type_ids=None if self.token_type_ids is None else self.token_type_ids[start:stop],
@@ -88,18 +89,21 @@ def row(
 
     Args:
         input_ids: [T] token ids.
-        attention: ``"causal"``: a token sees itself and what came before; ``"bidirectional"``: it sees the whole sequence.
+        attention: ``"causal"``: a token sees itself and what came before; ``"bidirectional"``: the whole sequence.
         prefix: in a causal sequence, how many leading tokens see each other fully (a prefix language model).
         token_type_ids: [T] or None.
         targets: head name to target.
     """
     length = len(input_ids)
-    index = np.arange(length)
+    assert attention == "causal" or prefix == 0, "a prefix means nothing in a bidirectional sequence"
+    assert token_type_ids is None or len(token_type_ids) == length, (len(token_type_ids), length)
+    index = np.arange(length, dtype=np.int64)
+    seen = min(prefix, length) if attention == "causal" else length  # how many tokens every token sees
     return Row(
         input_ids=np.asarray(input_ids, dtype=np.int64),
         position_ids=index,
         sequence_ids=np.zeros(length, dtype=np.int64),
-        reach=np.maximum(index, prefix - 1) if attention == "causal" else np.full(length, length - 1),
+        reach=np.maximum(index, seen - 1),
         token_type_ids=None if token_type_ids is None else np.asarray(token_type_ids, dtype=np.int64),
         targets=targets or {},
     )
@@ -111,15 +115,23 @@ def join(rows: Sequence[Row]) -> Row:
         return rows[0]
     lengths = [len(part) for part in rows]
     starts = np.cumsum([0, *lengths[:-1]])
-    sequences = np.cumsum([0, *(int(part.sequence_ids.max()) + 1 for part in rows[:-1])])
-    token_types = [part.token_type_ids for part in rows if part.token_type_ids is not None]
+    sequences = np.cumsum([0, *(int(part.sequence_ids.max(initial=-1)) + 1 for part in rows[:-1])])
     return Row(
         input_ids=np.concatenate([part.input_ids for part in rows]),
         position_ids=np.concatenate([part.position_ids for part in rows]),
         sequence_ids=np.concatenate([part.sequence_ids + first for part, first in zip(rows, sequences, strict=True)]),
         reach=np.concatenate([part.reach + start for part, start in zip(rows, starts, strict=True)]),
-        token_type_ids=np.concatenate(token_types) if token_types else None,
+        token_type_ids=_join_token_types(rows),
         targets=_join_targets(rows, starts),
+    )
+
+
+def _join_token_types(rows: Sequence[Row]) -> NDArray[Any] | None:
+    """Concatenate the segments; a row without any lies in segment 0, as BERT reads it."""
+    if all(part.token_type_ids is None for part in rows):
+        return None
+    return np.concatenate(
+        [np.zeros(len(part), dtype=np.int64) if part.token_type_ids is None else part.token_type_ids for part in rows]
     )
 
 
@@ -131,18 +143,20 @@ def _join_targets(rows: Sequence[Row], starts: NDArray[Any]) -> dict[str, Target
         groups: list[NDArray[Any]] = []
         first = 0
         for target, _ in parts:
-            if target.group is not None and len(target.group):
+            if target.group is not None:
                 groups.append(target.group + first)
-                first += int(target.group.max()) + 1
+                first += int(target.group.max(initial=-1)) + 1
+        index = np.concatenate([target.index + start for target, start in parts])
+        assert not groups or sum(map(len, groups)) == len(index), f"some targets of {head} have groups, some have none"
         joined[head] = Target(
-            index=np.concatenate([target.index + start for target, start in parts]),
+            index=index,
             value=np.concatenate([target.value for target, _ in parts]),
             group=np.concatenate(groups) if groups else None,
         )
     return joined
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """Rows as tensors: all that a model, an objective or the trainer ever sees. ``targets`` is empty at inference.
 
@@ -188,7 +202,9 @@ def collate(rows: Sequence[Row], *, length: int | None = None) -> Batch:
         length: T; by default that of the longest row. A padded position sees only padding before it, so that no softmax
             is ever empty.
     """
-    length = length or max(len(part) for part in rows)
+    longest = max(len(part) for part in rows)
+    length = length or longest
+    assert longest <= length, f"a row of {longest} tokens does not fit {length}"
     shape = (len(rows), length)
     input_ids, position_ids, token_types = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     sequence_ids = np.full(shape, PADDING, dtype=np.int64)

@@ -16,8 +16,8 @@ from bothways.errors import UserError, unknown
 class Config:
     """Base of every group of settings.
 
-    A subclass is a frozen, keyword-only dataclass whose fields are numbers, strings, booleans, tuples of these, or other
-    ``Config`` objects (one level deep). ``__post_init__`` may validate further and raises ``UserError``.
+    A subclass is a frozen, keyword-only dataclass whose fields are numbers, strings, booleans, tuples of these, or
+    other ``Config`` objects (one level deep). ``__post_init__`` may validate further and raises ``UserError``.
     """
 
     @classmethod
@@ -28,14 +28,19 @@ class Config:
             values: names to plain JSON values.
             where: dotted prefix that error messages show.
         Raises:
-            UserError: an unknown name (the legal ones are listed) or a value of the wrong type.
+            UserError: an unknown name (the legal ones are listed), a missing one, or a value of the wrong type.
         """
         if not isinstance(values, Mapping):
             raise UserError(f"{where.rstrip('.') or cls.__name__} must be a JSON object, not {type(values).__name__}")
         hints = _hints(cls)
         for name in values:
             if name not in hints:
-                raise unknown("setting", where + name, [where + known for known in hints])
+                raise unknown("setting", f"{where}{name}", [where + known for known in hints])
+        missing = [
+            where + field.name for field in dataclasses.fields(cls) if field.name not in values and _needed(field)
+        ]
+        if missing:
+            raise UserError(f"{', '.join(missing)} must be given: there is no default")
         return cls(**{name: _read(hints[name], value, where + name) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,19 +111,48 @@ def read_json(path: str | Path) -> Any:
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError(f"a key is repeated among {sorted(name for name, _ in pairs)}")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"the key {name!r} is repeated")
+        values[name] = value
     return values
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type[Config]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _is(hint: Any, kind: type) -> bool:
+    return isinstance(hint, type) and issubclass(hint, kind)
+
+
+def _items(hint: Any, length: int) -> list[Any]:
+    """Return the hint of each item of a tuple: ``tuple[int, ...]`` takes any length, ``tuple[float, float]`` two."""
+    first, *rest = typing.get_args(hint)
+    return [first] * length if rest == [...] else [first, *rest]
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
 
 
 def _describe(hint: Any) -> str:
@@ -127,64 +161,100 @@ def _describe(hint: Any) -> str:
     if _is_union(hint):
         return " or ".join(_describe(part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return f"a list of {_describe(typing.get_args(hint)[0])}"
-    words = {
-        int: "a whole number",
-        float: "a finite number",
-        bool: "true or false",
-        str: "text",
-        types.NoneType: "null",
-    }
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+        items = [_describe(item) for item in _items(hint, 1)]
+        return f"a list of {items[0]}" if typing.get_args(hint)[-1] is ... else f"a list [{', '.join(items)}]"
+    return _WORDS.get(hint, f"{hint.__name__} (a JSON object)")
 
 
 def _read(hint: Any, value: Any, name: str) -> Any:
     """Check a plain value against a type hint and return it in that type."""
     if _is_union(hint):
-        for part in typing.get_args(hint):
-            try:
-                return _read(part, value, name)
-            except UserError:
-                continue
-    elif typing.get_origin(hint) is typing.Literal:
-        if value in typing.get_args(hint) and not isinstance(value, bool):
+        return _read_union(typing.get_args(hint), value, name)
+    if typing.get_origin(hint) is typing.Literal:
+        if isinstance(value, str) and value not in typing.get_args(hint):
+            raise unknown(f"value for {name}:", value, map(str, typing.get_args(hint)))
+        if any(value == legal and type(value) is type(legal) for legal in typing.get_args(hint)):
             return value
-        if isinstance(value, str):
-            raise unknown(f"value for {name}:", value, [str(legal) for legal in typing.get_args(hint)])
     elif typing.get_origin(hint) is tuple:
-        if isinstance(value, list | tuple):
-            return tuple(_read(typing.get_args(hint)[0], item, name) for item in value)
-    elif isinstance(hint, type) and issubclass(hint, Config):
+        items = _items(hint, len(value)) if isinstance(value, list | tuple) else []
+        if isinstance(value, list | tuple) and len(items) == len(value):
+            return tuple(_read(item, part, name) for item, part in zip(items, value, strict=True))
+    elif _is(hint, Config):
         return value if isinstance(value, hint) else hint.from_dict(value, where=name + ".")
-    elif hint is types.NoneType and value is None:
-        return None
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
-        if not isinstance(value, float):
-            return value
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and _finite(value):
+            return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
     raise UserError(f"{name} must be {_describe(hint)}, not {value!r}")
 
 
-def _parse(hint: Any, text: str, name: str) -> Any:
-    """Turn the text of ``--set NAME=TEXT`` into a plain value of the hinted type."""
-    if hint is str or (typing.get_origin(hint) is typing.Literal and text in typing.get_args(hint)):
-        return text
-    if typing.get_origin(hint) is tuple and not text.startswith("["):
-        return [_parse(typing.get_args(hint)[0], item.strip(), name) for item in text.split(",") if item.strip()]
-    for words, value in (({"true", "yes", "on"}, True), ({"false", "no", "off"}, False), ({"none", "null"}, None)):
-        if text.lower() in words:
-            return value
+def _read_union(hints: tuple[Any, ...], value: Any, name: str) -> Any:
+    for hint in hints:
+        if _is(hint, Config) and isinstance(value, Mapping):
+            return _read(hint, value, name)  # its error says which of its own settings is wrong
+        try:
+            return _read(hint, value, name)
+        except UserError:
+            continue
+    raise UserError(f"{name} must be {' or '.join(map(_describe, hints))}, not {value!r}")
+
+
+def _finite(value: float) -> bool:
     try:
-        return int(text.replace("_", ""))
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _parse(hint: Any, text: str, name: str) -> Any:
+    """Turn the text of ``--set NAME=TEXT`` into a plain value of the hinted type; what does not fit stays text."""
+    if _is_union(hint):
+        return _parse_union(typing.get_args(hint), text, name)
+    if typing.get_origin(hint) is tuple:
+        return _parse_list(hint, text, name)
+    if typing.get_origin(hint) is typing.Literal:
+        return next((legal for legal in typing.get_args(hint) if str(legal) == text), text)
+    if hint in (int, float):
+        return _number(text)
+    if hint is bool:
+        return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(
+            text.lower(), text
+        )
+    return None if hint is types.NoneType and text.lower() in ("none", "null") else text
+
+
+def _parse_union(hints: tuple[Any, ...], text: str, name: str) -> Any:
+    # Text comes last, since everything is text: "none" is null and "3" is 3 where the setting may be those.
+    for hint in sorted(hints, key=lambda hint: hint is str):
+        try:
+            return _read(hint, _parse(hint, text, name), name)
+        except UserError:
+            continue
+    return text
+
+
+def _parse_list(hint: Any, text: str, name: str) -> Any:
+    """``0.9,0.95`` and ``[0.9, 0.95]`` are the same."""
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    items = _items(hint, len(parts))
+    if len(items) != len(parts):
+        return parts
+    return [_parse(item, part, name) for item, part in zip(items, parts, strict=True)]
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return int(text)
     except ValueError:
         pass
     try:
-        number = float(text)
+        number = float(text)  # 1e6 is a whole number too
     except ValueError:
         return text
-    return int(number) if hint is int and number.is_integer() else number
+    return int(number) if number.is_integer() else number

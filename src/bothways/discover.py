@@ -9,16 +9,21 @@ from bothways.errors import unknown
 
 _PACKAGE = Path(__file__).parent
 
+# What the names in a folder are called in messages, where the folder's own name does not say it.
+_KINDS = {"checkpoints/huggingface": "Hugging Face family"}
+
 
 @cache
 def names(folder: str) -> tuple[str, ...]:
     """Return the names that can be found in a folder of the package, sorted.
 
     Args:
-        folder: a folder below the package, such as ``"tasks"`` or ``"checkpoints/huggingface"``.
+        folder: a folder below the package, such as ``"tasks"`` or ``"checkpoints/huggingface"``. Files whose name
+            starts with ``_`` are left out, and so is the contract that a folder is named after (``tasks/task.py``).
     """
-    files = (_PACKAGE / folder).glob("*.py")
-    return tuple(sorted(file.stem for file in files if not file.stem.startswith("_") and file.stem != folder[:-1]))
+    assert (_PACKAGE / folder).is_dir(), folder
+    stems = {file.stem for file in (_PACKAGE / folder).glob("*.py")}
+    return tuple(sorted(stem for stem in stems if not stem.startswith("_") and stem != folder[:-1]))
 
 
 def find(folder: str, name: str) -> ModuleType:
@@ -29,5 +34,10 @@ def find(folder: str, name: str) -> ModuleType:
     """
     stem = str(name).replace("-", "_")
     if stem not in names(folder):
-        raise unknown(folder.split("/")[-1].rstrip("s"), name, names(folder))
-    return importlib.import_module(f"bothways.{folder.replace('/', '.')}.{stem}")
+        raise unknown(_KINDS.get(folder, folder.removesuffix("s")), name, names(folder))
+    return module(f"{folder.replace('/', '.')}.{stem}")
+
+
+def module(path: str) -> ModuleType:
+    """Return the module at a dotted path below the package, imported when it is first asked for."""
+    return importlib.import_module(f"bothways.{path}")

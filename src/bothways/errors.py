@@ -44,6 +44,6 @@ def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:
     "unknown task 'clasification'; legal: classification, retrieval. Did you mean 'classification'?"
     """
     names = sorted(legal)
-    near = get_close_matches(str(name), names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UserError(f"unknown {kind} {str(name)!r}; legal: {', '.join(names)}.{hint}")
+    near = get_close_matches(str(name).lower(), [known.lower() for known in names], n=1)
+    hint = "".join(f" Did you mean {known!r}?" for known in names if [known.lower()] == near)
+    return UserError(f"unknown {kind} {str(name)!r}; legal: {', '.join(names) or 'none'}.{hint}")

@@ -1,12 +1,13 @@
 """Progress without printing: long loops report here, and whoever owns the screen decides what is shown.
 
-The library calls ``track`` and ``note``. They cost nothing until the command line, or a call such as ``fit`` that a person
-waits for, wraps its work in ``display()``: a live bar on a terminal, a line now and then without one, always on stderr.
+The library calls ``track`` and ``note``. They cost nothing until the command line, or a call such as ``fit`` that a
+person waits for, wraps its work in ``display()``: a live bar on a terminal, a line now and then without one, always on
+stderr.
 """
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -47,10 +48,12 @@ class Bar:
         self._key = self._reporter.begin(description, total) if self._reporter else 0
 
     def advance(self, amount: float = 1, detail: str = "") -> None:
+        """Move on by an amount; ``detail`` replaces the short text beside the bar, if given."""
         if self._reporter:
             self._reporter.advance(self._key, amount, detail)
 
     def end(self) -> None:
+        """Take the bar off the screen."""
         if self._reporter:
             self._reporter.end(self._key)
 
@@ -67,7 +70,7 @@ def bar(description: str, total: float | None = None) -> Iterator[Bar]:
 
 def track(items: Iterable[Item], description: str, total: float | None = None) -> Iterator[Item]:
     """Pass ``items`` through and move a bar on by one for each."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(description, total) as opened:
         for item in items:
@@ -81,7 +84,7 @@ def display(enabled: bool = True) -> Iterator[None]:
     if not enabled or _reporter.get() is not None:
         yield
         return
-    reporter = _Terminal() if sys.stderr.isatty() else _Lines()
+    reporter: _Terminal | _Lines = _Terminal() if sys.stderr.isatty() else _Lines()
     token = _reporter.set(reporter)
     try:
         with reporter:
@@ -98,11 +101,11 @@ class _Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # "[MASK]" is text here, not a colour
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
@@ -119,7 +122,9 @@ class _Terminal:
     def advance(self, key: int, amount: float, detail: str) -> None:
         from rich.progress import TaskID
 
-        self._progress.update(TaskID(key), advance=amount, **({"detail": detail} if detail else {}))
+        self._progress.advance(TaskID(key), amount)
+        if detail:
+            self._progress.update(TaskID(key), detail=detail)
 
     def end(self, key: int) -> None:
         from rich.progress import TaskID
@@ -127,7 +132,7 @@ class _Terminal:
         self._progress.remove_task(TaskID(key))
 
     def note(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Lines:
@@ -163,4 +168,5 @@ class _Lines:
         del self._bars[key]
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

@@ -1,0 +1,87 @@
+"""How many steps fit a time budget: measured on the user's machine, with the user's own data and model, before training."""
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from bothways.config import Config
+from bothways.errors import UserError
+from bothways.experiment import Experiment
+from bothways.model.heads import Model
+from bothways.text.shards import Corpus
+from bothways.training.batches import PretrainingBatches, PretrainingObjective
+from bothways.training.machine import default_device
+from bothways.training.trainer import Trainer
+
+TRIAL_SECONDS = 3.0
+RESERVE = 0.06  # of the budget, for evaluation and saving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Config):
+    """What a budget became; the same plan, seed and versions give the same model."""
+
+    steps: int
+    seconds_per_step: float | None  # None: the number of steps was given
+    tokens: int  # that will be seen
+    tokens_per_parameter: float
+    epochs: float
+    parameters: int
+    minutes: float | None
+
+
+def plan_steps(
+    experiment: Experiment, objective: PretrainingObjective, corpus: Corpus, *, minutes: float | None
+) -> Plan:
+    """Return the plan of a run, from ``training.steps`` or from a time budget.
+
+    Raises:
+        UserError: the budget is too short for a single step.
+    """
+    model = Model(experiment.model, objective.heads)
+    seconds = None
+    steps = experiment.training.steps
+    if minutes is not None:
+        if not 0 < minutes < 10**7:
+            raise UserError(f"--minutes must be above 0, not {minutes}")
+        seconds = measure_step(experiment, objective, corpus)
+        steps = int(minutes * 60 * (1 - RESERVE) / seconds)
+        if steps < 1:
+            raise UserError(
+                f"{minutes:g} minutes are not enough for one step, which takes {seconds:.1f} seconds here; give more time "
+                "or a smaller recipe"
+            )
+    tokens = steps * experiment.training.batch_tokens
+    return Plan(
+        steps=steps,
+        seconds_per_step=None if seconds is None else round(seconds, 4),
+        tokens=tokens,
+        tokens_per_parameter=round(tokens / model.num_parameters(), 3),
+        epochs=round(tokens / corpus.num_tokens, 3),
+        parameters=model.num_parameters(),
+        minutes=minutes,
+    )
+
+
+def measure_step(experiment: Experiment, objective: PretrainingObjective, corpus: Corpus) -> float:
+    """Return the seconds of one training step, measured on a throw-away model."""
+    training = experiment.training
+    with torch.random.fork_rng():
+        model = Model(experiment.model, objective.heads).to(default_device())
+    batches = PretrainingBatches(
+        corpus,
+        objective,
+        row_length=training.row_length,
+        batch_tokens=training.batch_tokens,
+        micro_batch_tokens=training.micro_batch_tokens,
+        seed=experiment.seed,
+    )
+    steps = 1
+    start = time.perf_counter()
+    while True:
+        trainer = Trainer(replace(training, steps=steps, on_nonfinite="skip"), experiment.optimizer)
+        trained = trainer.fit(model, batches, objective)
+        if steps > 1 and time.perf_counter() - start > TRIAL_SECONDS:
+            return trained.seconds / trained.steps
+        steps = min(2 * steps + 1, 64)

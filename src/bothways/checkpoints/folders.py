@@ -1,0 +1,162 @@
+"""Folders that are written whole or not at all, and the checkpoints of a run."""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from bothways.checkpoints.manifest import MANIFEST, verify_manifest, write_manifest
+from bothways.errors import DamagedFileError, OutOfDiskError, UserError
+from bothways.progress import note
+
+# What a folder of ours may hold and a loader will read.
+USED = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "training.safetensors",
+    "state.json",
+)
+_STEP = re.compile(r"step-(0|[1-9][0-9]{0,17})")
+_LEFT_OVER = re.compile(r"\.(tmp|old)-(.+)-[0-9a-f]{32}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
+
+
+def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder so that a crash at any moment leaves the old one, the new one, or both, and never half of one.
+
+    Args:
+        target: the folder; one of ours that is already there is replaced.
+        write: writes the files into the empty folder it is given; the manifest is added after it.
+    Raises:
+        OutOfDiskError: there is no room; what was there before is whole.
+        UserError: the place cannot be written, or something else is there.
+    """
+    temporary = _beside(target, "tmp")
+    try:
+        _check_replaceable(target)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        _sync(temporary)
+        write_manifest(temporary)
+        _sync(temporary)
+        _move_in(temporary, target)
+    except Exception as error:
+        explained = _explain(error, target)
+        if explained is error:
+            raise
+        raise explained from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.parent / f".{kind}-{target.name}-{uuid.uuid4().hex}"
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{str(target)!r} is not a folder; choose another place")
+    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise UserError(
+            f"{str(target)!r} holds something else than a checkpoint, and is not replaced; choose another place"
+        )
+
+
+def _sync(folder: Path) -> None:
+    """Make the files and the folder last through a power failure."""
+    for path in (*sorted(folder.iterdir()), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move_in(temporary: Path, target: Path) -> None:
+    """Put the new folder in the place of the old one; ``clean`` ends what a crash between the two moves leaves."""
+    old = _beside(target, "old")
+    replaces = target.exists() and any(target.iterdir())
+    if replaces:
+        os.replace(target, old)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        if replaces:
+            os.replace(old, target)
+        raise
+    _sync_one(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _explain(error: Exception, target: Path) -> Exception:
+    """Return the error that says what the system's error means for the user."""
+    # The libraries written in Rust report the system's number in the text only.
+    in_text = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(in_text[1]) if in_text else None
+    if number in _FULL:
+        return OutOfDiskError(
+            f"there is no room to write {str(target)!r}; what was saved before is whole. Free some disk"
+        )
+    if number in _REFUSED:
+        return UserError(f"{str(target)!r} cannot be written: {os.strerror(number)}")
+    return error
+
+
+def checkpoints_in(run_folder: str | Path) -> list[Path]:
+    """Return the complete checkpoints ``checkpoints/step-N`` of a run, by N; each is verified."""
+    return [folder for folder in _steps(Path(run_folder)) if _fault(folder) is None]
+
+
+def newest_complete(run_folder: str | Path) -> Path | None:
+    """Return the newest checkpoint of a run that is complete, and note which newer ones are not."""
+    for folder in reversed(_steps(Path(run_folder))):
+        fault = _fault(folder)
+        if fault is None:
+            return folder
+        note(f"{folder} is passed over: {fault}")
+    return None
+
+
+def _steps(run_folder: Path) -> list[Path]:
+    found = [(_STEP.fullmatch(folder.name), folder) for folder in _listing(run_folder / "checkpoints")]
+    steps = {int(match[1]): folder for match, folder in found if match and folder.is_dir() and not folder.is_symlink()}
+    return [steps[step] for step in sorted(steps)]
+
+
+def _listing(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _fault(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None."""
+    try:
+        verify_manifest(folder, USED)
+    except (DamagedFileError, OSError) as error:
+        return str(error)
+    return None
+
+
+def clean(run_folder: str | Path) -> None:
+    """Remove what interrupted saves left in a run; put back a folder that had made room for one that never came."""
+    run_folder = Path(run_folder)
+    for path in (*_listing(run_folder), *_listing(run_folder / "checkpoints")):
+        match = _LEFT_OVER.fullmatch(path.name)
+        if not match or path.is_symlink():
+            continue
+        kind, name = match.groups()
+        if kind == "old" and not (path.parent / name).exists():
+            os.replace(path, path.parent / name)
+        else:
+            shutil.rmtree(path)

@@ -1,0 +1,150 @@
+"""Tensors in a folder: one safetensors file, or several with an index; nothing else is ever read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bothways.checkpoints.files import is_plain_name, read_object
+from bothways.errors import DamagedFileError, UserError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class StoredTensors:
+    """The tensors of one or more safetensors files by name; a tensor is read when it is asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        """Open the files.
+
+        Raises:
+            DamagedFileError: a file is not valid, or two hold a tensor of the same name.
+        """
+        self._files: dict[str, Path] = {}
+        self._handles: dict[Path, Any] = {}
+        for file in files:
+            self._handles[file] = _open(file)
+            for name in self._handles[file].keys():  # noqa: SIM118 - no mapping, whatever it looks like
+                if name in self._files:
+                    raise DamagedFileError(f"the tensor {name!r} is in {str(self._files[name])!r} and in {str(file)!r}")
+                self._files[name] = file
+        self._stored_as = {name: name for name in self._files}
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """Know every tensor by another name from here on.
+
+        Raises:
+            UserError: two tensors would have the same name.
+        """
+        renamed: dict[str, str] = {}
+        for name, stored in self._stored_as.items():
+            if new_name(name) in renamed:
+                raise UserError(f"the tensors {renamed[new_name(name)]!r} and {stored!r} are one and the same weight")
+            renamed[new_name(name)] = stored
+        self._stored_as = renamed
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored_as
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored_as)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return tuple(self._slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor as it is stored, in memory of its own."""
+        stored = self._stored_as[name]
+        # A copy, because the library maps the file: what we hold must not change with the file, or vanish with it.
+        mapped: Tensor = self._handles[self._files[stored]].get_tensor(stored)
+        return mapped.clone()
+
+    def read_weight(self, name: str) -> Tensor:
+        """Return a weight in float32, whatever floating type it is stored in.
+
+        Raises:
+            UserError: it is stored as whole numbers, or in a format that needs a scale beside it.
+            DamagedFileError: it holds an infinite or undefined number.
+        """
+        kind = self._slice(name).get_dtype()
+        if kind not in _FLOATS:
+            raise UserError(f"the tensor {name!r} is stored as {kind}; a weight must be one of {', '.join(_FLOATS)}")
+        weight = self.read(name).float()
+        if not torch.isfinite(weight).all():
+            file = self._files[self._stored_as[name]]
+            raise DamagedFileError(f"the tensor {name!r} in {str(file)!r} holds infinite or undefined numbers")
+        return weight
+
+    def _slice(self, name: str) -> Any:
+        stored = self._stored_as[name]
+        return self._handles[self._files[stored]].get_slice(stored)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a model's weights.
+
+    Raises:
+        UserError: there are none, perhaps because the folder holds pickles.
+        DamagedFileError: the index names a file that is not there.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return _shards(folder)
+    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if pickles:
+        raise UserError(
+            f"{str(folder)!r} has no {WEIGHTS}, only {', '.join(pickles)}: a pickle, which may run code when it is "
+            f"opened. `bothways convert-pickle {folder / pickles[0]} --out FOLDER` converts it in a process of its own"
+        )
+    raise UserError(f"{str(folder)!r} has no {WEIGHTS}")
+
+
+def _shards(folder: Path) -> list[Path]:
+    shards = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(shards, Mapping) or not shards or not all(map(is_plain_name, shards.values())):
+        raise DamagedFileError(
+            f"{str(folder / INDEX)!r} must have a weight_map from tensors to names of files beside it"
+        )
+    files = [folder / name for name in sorted(set(shards.values()))]
+    for file in files:
+        if not file.is_file():
+            raise DamagedFileError(f"there is no {str(file)!r}, which {INDEX} names")
+    held = set(StoredTensors(files))
+    if held != set(shards):
+        odd = sorted(held ^ set(shards))
+        raise DamagedFileError(f"{INDEX} and the files in {str(folder)!r} disagree on the tensor {odd[0]!r}")
+    return files
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise DamagedFileError(f"{str(file)!r} is not a valid safetensors file: {error}") from None
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return every tensor of a file, as it is stored.
+
+    Raises:
+        DamagedFileError: the file is not valid.
+    """
+    stored = StoredTensors([file])
+    return {name: stored.read(name) for name in stored}
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, which may be on any device and of any layout."""
+    file.touch()
+    mode = file.stat().st_mode  # the library would let nobody else read the file, whatever the user's umask
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, file, metadata={"format": "pt"})
+    file.chmod(mode)

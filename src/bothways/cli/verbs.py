@@ -1,0 +1,195 @@
+"""The verbs and their flags; what a verb does is the Python function of its name, imported when it runs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import bothways
+from bothways.cli.answer import Answer, flat, in_words, next_step, plain, table
+from bothways.cli.grammar import FILE, Verb, Verbs, as_json, model, resume, seed, settings, several
+from bothways.errors import UserError
+
+
+@click.group(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="Each verb has an example: bothways VERB --help",
+)
+@click.version_option(bothways.__version__, prog_name="bothways")
+def command() -> None:
+    """Pretrain, fine-tune and evaluate GPT and BERT models from your own text."""
+
+
+@command.command(cls=Verb, epilog="bothways demo --text my-texts/ --minutes 30")
+@several("--text", "text", text="Your own text: files and folders. Without it: what your Python libraries document.")
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", help="Language of the text.")
+@click.option("--minutes", type=float, default=10.0, metavar="M", help="Time for all of it.")
+@click.option("--out", type=FILE, default=Path("demo"), metavar="DIR", help="Folder of the report and the models.")
+@seed
+@click.option("--no-open", is_flag=True, help="Do not open the report.")
+@as_json
+def demo(out: Path, no_open: bool, **options: Any) -> Answer:
+    """Go all the way: from text over a GPT and a BERT to a report.
+
+    Pretrains a small GPT and a small BERT, fine-tunes and measures both, beside simple methods and beside the same
+    models without pretraining, and writes report.html and report.json. Interrupted, the same command goes on.
+    """
+    figures = bothways.demo(out=out, open_page=not no_open, **options)
+    from bothways.evaluation.report import summary_table
+
+    return Answer(values=figures, shown=[summary_table(figures), f"Report: {out / 'report.html'}"])
+
+
+@command.command(cls=Verb, epilog="bothways prepare my-texts/ --out data --vocab-size 4096")
+@click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", type=FILE, required=True, metavar="DATA", help="Folder to make.")
+@click.option(
+    "--tokenizer",
+    default="bpe",
+    metavar="KIND|FILE|MODEL",
+    help="bpe (for a GPT) or wordpiece (for a BERT) is trained on the text; or take that of a file or a model.",
+)
+@click.option("--vocab-size", type=int, default=8192, metavar="N", help="Tokens of a tokenizer that is trained.")
+@click.option("--text-column", default="text", metavar="NAME", help="Column or key of the text in tables and JSON.")
+@click.option("--language", type=click.Choice(["auto", "en", "zh"]), default="auto", help="Language of the text.")
+@click.option(
+    "--on-bad",
+    type=click.Choice(["error", "replace", "skip"]),
+    default="error",
+    help="At a bad record: stop, put U+FFFD for broken characters, or leave it out.",
+)
+@click.option("--max-bad", type=float, default=0.001, metavar="SHARE", help="Bad records that skip and replace bear.")
+@click.option("--validation-share", type=float, default=0.01, metavar="SHARE", help="Of the documents.")
+@click.option("--test-share", type=float, default=0.0, metavar="SHARE", help="Of the documents.")
+@as_json
+def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
+    """Read, split and tokenize text, once, for pretraining.
+
+    Reads .txt, .md, .jsonl, .json, .csv and .tsv files, also packed as .gz, .bz2 or .xz, and folders of them.
+    """
+    manifest = bothways.prepare(paths, out=out, **options).manifest
+    values = {"data": str(out), **{name: value for name, value in manifest.items() if name != "files"}}
+    splits = [(name, *split.values()) for name, split in manifest["splits"].items()]
+    columns = ("split", *next(iter(manifest["splits"].values())))
+    title = f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {manifest['language']}"
+    hint = next_step("pretrain", "RECIPE", "--data", out, "--out", "RUN")
+    return Answer(values=values, shown=[table(splits, title=title, columns=columns), hint])
+
+
+@command.command(cls=Verb, epilog="bothways pretrain gpt-mini --data data --out gpt --minutes 30")
+@click.argument("recipe")
+@click.option("--data", type=FILE, required=True, metavar="DATA", help="What bothways prepare made.")
+@click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
+@click.option("--from", "start_from", metavar="MODEL", help="Start from this model's weights, not from fresh ones.")
+@click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")
+@settings
+@resume
+@as_json
+def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
+    """Train a GPT or a BERT on prepared text.
+
+    RECIPE is {recipes}, or an experiment.json. Stopped by Ctrl-C or SIGTERM, a run saves itself first.
+    """
+    done = bothways.pretrain(recipe, out=out, **options)
+    values = done.to_dict()
+    written = ("generate", "--model", out, "Once upon a time")
+    understood = ("finetune", "TASK", "--model", out, "--train", "FILE", "--out", "RUN")
+    hint = next_step(*(written if done.experiment.model.attention == "causal" else understood))
+    return Answer(values=values, shown=[table(flat(values), title=f"Pretrained {recipe}"), hint])
+
+
+@command.command(cls=Verb, epilog="bothways finetune classification --model bert --train train.csv --out sorter")
+@click.argument("task")
+@model
+@several("--train", "train", required=True, text="Files of examples to learn from: .jsonl, .json, .csv or .tsv.")
+@several("--validation", "validation", text="Files of examples by which the best checkpoint is chosen.")
+@click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
+@settings
+@resume
+@seed
+@as_json
+def finetune(task: str, out: Path, **options: Any) -> Answer:
+    """Teach a model a task by examples.
+
+    TASK is one of {tasks}.
+    """
+    values = bothways.finetune(task, out=out, **options).to_dict()
+    hint = next_step("evaluate", task, "--model", out, "--test", "FILE")
+    return Answer(values=values, shown=[table(flat(values), title=f"Fine-tuned for {task}"), hint])
+
+
+@command.command(cls=Verb, epilog="bothways evaluate classification --model sorter --test test.csv")
+@click.argument("task")
+@model
+@several("--test", "test", required=True, text="Files of examples that the model has not seen.")
+@click.option("--out", type=FILE, metavar="FILE", help="Write the scores to this JSON file, too.")
+@seed
+@as_json
+def evaluate(task: str, **options: Any) -> Answer:
+    """Measure a model on examples.
+
+    Each figure comes with its 95 % interval, beside that of a simple method. TASK is one of {tasks}.
+    """
+    scores = bothways.evaluate(task, **options)
+    rows = [
+        (name.replace("_", " "), found.value, f"{found.low:.4g} to {found.high:.4g}", scores.baseline.get(name, ""))
+        for name, found in scores.metrics.items()
+    ]
+    shown = table(
+        rows, title=f"{task}: {in_words(scores.n)} examples", columns=("", "value", "95 % interval", "baseline")
+    )
+    return Answer(values=scores.to_dict(), shown=[shown, f"Baseline: {scores.baseline_name}"])
+
+
+@command.command(cls=Verb, epilog="bothways predict classification --model sorter --input new.csv")
+@click.argument("task")
+@model
+@click.option("--input", "source", type=FILE, default="-", metavar="FILE|-", help="Examples; -: lines of stdin.")
+@click.option("--out", type=FILE, default="-", metavar="FILE|-", help="Where to; -: stdout.")
+@seed
+@as_json
+def predict(task: str, source: Path, out: Path, **options: Any) -> Answer:
+    """Let a model answer.
+
+    Writes one line of JSON for each example, in their order. TASK is one of {tasks}. A line of stdin is a text, or a
+    JSON object if it begins with a brace; blank lines are passed over.
+    """
+    from bothways.verbs.evaluate import read_lines
+    from bothways.verbs.folders import check_file, write_file
+
+    stdin, stdout = source == Path("-"), out == Path("-")
+    if not stdout:
+        check_file(out)
+    if not stdout and not stdin and out.exists() and source.exists() and out.samefile(source):
+        raise UserError(f"--out {str(out)!r} is the file that --input reads; name another one")
+    examples = read_lines(sys.stdin) if stdin else source
+    predictions = plain(bothways.predict(task, examples=examples, **options))
+    lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
+    values = {"task": task, "model": options["model"], "n": len(lines)}
+    if stdout:
+        return Answer(values={**values, "predictions": predictions}, shown=lines)
+    write_file(out, "".join(line + "\n" for line in lines))
+    return Answer(values={**values, "out": str(out)}, shown=[f"{in_words(len(lines))} predictions in {out}"])
+
+
+@command.command(cls=Verb, epilog='bothways generate --model gpt "Once upon a time" --temperature 0.7')
+@click.argument("prompt", default="")
+@model
+@click.option("--max-new-tokens", type=int, default=128, metavar="N", help="The most tokens that are written.")
+@click.option("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest token; over 1: wild.")
+@click.option("--top-p", type=float, default=0.95, metavar="P", help="Only the likeliest tokens that reach this share.")
+@click.option("--top-k", type=int, default=0, metavar="K", help="Only so many of the likeliest tokens; 0: all.")
+@click.option(
+    "--repetition-penalty", type=float, default=1.1, metavar="R", help="Over 1: fewer words that were there already."
+)
+@seed
+@as_json
+def generate(prompt: str, model: str, **options: Any) -> Answer:
+    """Let a GPT go on with a text; without a PROMPT it begins one."""
+    (text,) = bothways.generate(model, prompt, **options)
+    return Answer(values={"model": model, "prompt": prompt, "text": text, **options}, shown=[text])

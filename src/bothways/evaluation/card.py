@@ -1,0 +1,68 @@
+"""The model card that lies in a run's folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bothways import __version__
+
+
+def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
+    """Write ``README.md``: what the model is, how it was made, how good it is and how to use it.
+
+    Args:
+        folder: a RUN, with its ``experiment.json``.
+        title: of the card.
+        figures: plain values; mappings become nested lines.
+    """
+    experiment = (folder / "experiment.json").read_text(encoding="utf-8")
+    lines = [
+        "---",
+        "library_name: bothways",
+        "---",
+        "",
+        f"# {title}",
+        "",
+        f"Made by bothways {__version__}.",
+        "",
+        "## Figures",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in _flat(figures)),
+        "",
+        "![loss](loss.svg)",
+        "",
+        "## How to use it",
+        "",
+        "```bash",
+        *_uses(json.loads(experiment), folder.name),
+        "```",
+        "",
+        "## How it was made",
+        "",
+        "```json",
+        experiment.strip(),
+        "```",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _uses(experiment: Mapping[str, Any], name: str) -> list[str]:
+    if "task" in experiment:
+        return [f"bothways predict {experiment['task']} --model {name} --input FILE"]
+    if experiment["model"]["attention"] == "causal":
+        return [f'bothways generate "A prompt" --model {name}']
+    return [f"bothways finetune classification --model {name} --train FILE --out NEW"]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, f"{value:.4g}" if isinstance(value, float) else value))
+    return found

@@ -1,0 +1,105 @@
+"""Fine-tuning: examples of a task and a model in, a better model out. The same trainer as pretraining."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bothways import progress
+from bothways.batch import Row
+from bothways.checkpoints.checkpoint import Loaded
+from bothways.config import Config
+from bothways.errors import UserError
+from bothways.model.heads import Model
+from bothways.tasks.task import Example, Task, tokenizer_of
+from bothways.training.batches import ExampleBatches
+from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.trainer import Run, Trained, Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(Config):
+    """Settings of a fine-tuning run. ``training.steps`` follows from ``epochs`` where it is 0."""
+
+    task: str = "classification"
+    epochs: float = 3.0
+    batch_size: int = 32  # examples of one step
+    max_length: int | None = None  # tokens of an example that are read; None: the task's own
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            steps=0, learning_rate=5e-4, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
+        )
+    )
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01))
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epochs <= 10_000:
+            raise UserError(f"epochs must be above 0 and at most 10,000, not {self.epochs}")
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.max_length is not None and self.max_length < 4:
+            raise UserError(f"max_length must be at least 4, not {self.max_length}")
+
+
+def finetune_model(
+    task: Task,
+    loaded: Loaded,
+    train: Sequence[Example],
+    *,
+    settings: Finetuning,
+    validation: Sequence[Example] = (),
+    run: Run | None = None,
+    resume: bool = False,
+) -> Trained:
+    """Train a loaded model, in place, on the examples of a task that is fitted to them.
+
+    Args:
+        task: fitted to the examples.
+        loaded: a model with the heads that the task's objective reads, and its tokenizer.
+        train: what it learns from.
+        settings: how.
+        validation: what the best checkpoint is chosen by; without it the last one is kept.
+        run: where to save.
+        resume: go on with an interrupted run.
+    """
+    rows = render_all(task, loaded, train)
+    micro = None if task.PACKS_ALL else settings.training.micro_batch_tokens
+    batches = ExampleBatches(rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=micro)
+    steps = settings.training.steps or max(1, round(settings.epochs * batches.steps_per_epoch))
+
+    def evaluate(model: Model) -> Mapping[str, float]:
+        predictions = task.predict(replace(loaded, model=model), validation)
+        return task.measure(predictions, validation)
+
+    trainer = Trainer(
+        replace(settings.training, steps=steps),
+        settings.optimizer,
+        seed=settings.seed,
+        run=run,
+        evaluate=evaluate if validation else None,
+        monitor=(task.MONITOR, "max"),
+        description=f"Fine-tuning {settings.task.replace('_', ' ')}",
+    )
+    return trainer.fit(loaded.model, batches, task.objective(), resume=resume)
+
+
+def render_all(task: Task, loaded: Loaded, examples: Sequence[Example]) -> list[Row]:
+    """Return all examples as rows, and say how many are as long as the task lets them be."""
+    tokenizer, config = tokenizer_of(loaded), loaded.model.config
+    rows = [task.render(example, tokenizer, config) for example in progress.track(examples, "Encoding examples")]
+    most = getattr(task, "max_length", None)
+    full = sum(len(row) >= most for row in rows) if most else 0
+    if full:
+        progress.note(
+            f"{full} of {len(rows)} examples fill all {most} tokens that are read; what goes beyond is cut off"
+        )
+    return rows
+
+
+def with_length(task: Any, settings: Finetuning) -> Any:
+    """Return the task with the example length of the settings, if they name one."""
+    if settings.max_length is None:
+        return task
+    if not hasattr(task, "max_length"):
+        raise UserError(f"the task {settings.task} has no max_length")
+    return replace(task, max_length=settings.max_length)

@@ -1,0 +1,81 @@
+"""Who may see whom, and softmax(QKᵀ/√d_k)V: the fast kernel, and the slow one that shows every number.
+
+Shapes: B rows, T query and S key positions, H heads, D size of a head.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bothways.batch import Attention
+
+
+def attention_mask(query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: Tensor) -> Tensor:
+    """Return which keys each query may see: same sequence, and not beyond its reach.
+
+    The query and the key side come separately, so that a cache may hold more keys than there are new queries.
+
+    Args:
+        query_sequence_ids: [B, T].
+        reach: [B, T] index of the last visible key.
+        key_sequence_ids: [B, S].
+    Returns:
+        bool [B, 1, T, S], true where visible.
+    """
+    same = query_sequence_ids[:, :, None] == key_sequence_ids[:, None, :]
+    within = torch.arange(key_sequence_ids.shape[1], device=reach.device) <= reach[:, :, None]
+    return (same & within)[:, None]
+
+
+def default_reach(sequence_ids: Tensor, attention: Attention) -> Tensor:
+    """Return the reach that a purely causal or bidirectional model gives to packed rows.
+
+    Args:
+        sequence_ids: [B, T], each sequence contiguous.
+    Returns:
+        int64 [B, T]: the token's own index, or the last index of its sequence.
+    """
+    batch, length = sequence_ids.shape
+    index = torch.arange(length, device=sequence_ids.device).expand(batch, length)
+    if attention == "causal":
+        return index
+    ends = torch.ones_like(sequence_ids, dtype=torch.bool)
+    ends[:, :-1] = sequence_ids[:, 1:] != sequence_ids[:, :-1]
+    last = torch.where(ends, index, length)
+    return last.flip(1).cummin(dim=1).values.flip(1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attend with torch's fused kernel.
+
+    Args:
+        query: [B, H, T, D].
+        key, value: [B, H or fewer, S, D]; fewer heads are shared by groups of query heads.
+        mask: bool [B, 1, T, S].
+        dropout: probability of dropping an attention weight.
+    Returns:
+        [B, H, T, D].
+    """
+    key, value = _share_heads(query, key), _share_heads(query, value)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def attend_slowly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend as the equation is written, and return the weights too: for tests and explanations.
+
+    Source: Vaswani et al. 2017, equation 1.
+
+    Returns:
+        [B, H, T, D] and the weights [B, H, T, S].
+    """
+    key, value = _share_heads(query, key), _share_heads(query, value)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    return weights @ value, weights
+
+
+def _share_heads(query: Tensor, shared: Tensor) -> Tensor:
+    groups = query.shape[1] // shared.shape[1]
+    return shared if groups == 1 else shared.repeat_interleave(groups, dim=1)

@@ -1,0 +1,162 @@
+"""What reads the hidden states, and the model: one trunk with the heads that an objective asks for.
+
+A head reads only the positions that ``batch.targets[head].index`` names: the masked tokens, the last token, a passage.
+
+Shapes: N = B·T flattened positions, C = hidden_size, n indexed positions.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bothways.batch import Batch
+from bothways.errors import unknown
+from bothways.model.cache import Cache
+from bothways.model.config import TransformerConfig
+from bothways.model.transformer import Transformer, initialize, make_norm
+
+
+class LanguageModelHead(nn.Module):
+    """Scores of every token of the vocabulary at each indexed position: GPT's head, and BERT's with its transform."""
+
+    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+        super().__init__()
+        self.transform: nn.Module = nn.Identity()
+        if config.head_transform:
+            dense = nn.Linear(config.hidden_size, config.hidden_size)
+            self.transform = nn.Sequential(dense, nn.GELU(), make_norm(config))
+        self.decoder = nn.Linear(config.hidden_size, outputs or config.vocab_size, bias=config.head_transform)
+
+    def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """[N, C] to logits [n, vocab_size]."""
+        return self.decoder(self.transform(hidden_states[index]))
+
+
+class ClassificationHead(nn.Module):
+    """Scores of classes for whole sequences: topics, sentiments, and whether one sentence follows another."""
+
+    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.pooler = config.pooler
+        self.dropout = config.hidden_dropout
+        if config.pooler != "none":
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, outputs or 2, bias=config.pooler != "none")
+
+    def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """[N, C] to logits [n, outputs]; each index names the sequence it lies in."""
+        pooled = pool(hidden_states, batch, index, self.pooling)
+        if self.pooler != "none":
+            activate = torch.tanh if self.pooler == "tanh" else functional.gelu
+            pooled = activate(self.dense(pooled))
+        return self.output(functional.dropout(pooled, self.dropout, self.training))
+
+
+class SpanHead(nn.Module):
+    """Scores of being the first and the last token of an answer."""
+
+    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(config.hidden_size, outputs or 2)
+
+    def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """[N, C] to logits [n, 2]."""
+        return self.output(hidden_states[index])
+
+
+class EmbeddingHead(nn.Module):
+    """A unit vector for each whole sequence: the mean of its hidden states. Has no weights."""
+
+    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """[N, C] to unit vectors [n, C] in float32 or better."""
+        wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
+        return functional.normalize(pool(wide, batch, index, "mean"), dim=-1)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "language_model": LanguageModelHead,
+    "next_sentence": ClassificationHead,
+    "classification": ClassificationHead,
+    "span": SpanHead,
+    "embedding": EmbeddingHead,
+}
+
+
+def pool(hidden_states: Tensor, batch: Batch, index: Tensor, pooling: str) -> Tensor:
+    """Return one vector per index for the sequence that the index lies in.
+
+    Args:
+        hidden_states: [N, C].
+        index: [n]; for ``first`` and ``last`` the very position that is read, for ``mean`` any position of the sequence.
+        pooling: ``"first"``, ``"last"`` or ``"mean"``.
+    Returns:
+        [n, C].
+    """
+    if pooling != "mean":
+        return hidden_states[index]
+    rows, length = batch.sequence_ids.shape
+    row_of = torch.arange(rows, device=index.device).repeat_interleave(length)
+    key = row_of * (length + 1) + batch.sequence_ids.flatten() + 1  # one number per sequence, padding of a row included
+    wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
+    total = wide.new_zeros(rows * (length + 1), wide.shape[1]).index_add(0, key, wide)
+    count = torch.bincount(key, minlength=len(total))
+    return (total[key[index]] / count[key[index]].unsqueeze(1)).to(hidden_states.dtype)
+
+
+class Model(nn.Module):
+    """A trunk and its heads."""
+
+    def __init__(self, config: TransformerConfig, heads: Mapping[str, int]) -> None:
+        """Build with fresh weights, drawn from torch's global generator.
+
+        Args:
+            config: of the trunk.
+            heads: name to number of outputs (0: the head's own default).
+        """
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        initialize(self.transformer, config)
+        self.heads = nn.ModuleDict()
+        for name, outputs in heads.items():
+            self.add_head(name, outputs)
+
+    def add_head(self, name: str, outputs: int = 0) -> None:
+        """Add a head with fresh weights, or replace the one of that name.
+
+        Raises:
+            UserError: there is no kind of head of that name.
+        """
+        if name not in HEADS:
+            raise unknown("head", name, HEADS)
+        head = HEADS[name](self.config, outputs)
+        initialize(head, self.config)
+        embeddings = self.transformer.embed_tokens.weight
+        if isinstance(head, LanguageModelHead) and self.config.tie_word_embeddings:
+            assert outputs in (0, self.config.vocab_size), "a tied decoder has an output for each token"
+            head.decoder.weight = embeddings
+        self.heads[name] = head.to(embeddings.device, embeddings.dtype).train(self.training)
+
+    def forward(self, batch: Batch, cache: Cache | None = None) -> Tensor:
+        """Return hidden states [B, T, C]."""
+        return self.transformer(batch, cache)
+
+    def read(self, head: str, hidden_states: Tensor, batch: Batch, index: Tensor | None = None) -> Tensor:
+        """Return what a head says of [B, T, C] hidden states at ``index`` (by default: at the batch's targets)."""
+        index = batch.targets[head].index if index is None else index
+        return self.heads[head](hidden_states.flatten(0, 1), batch, index)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.transformer.embed_tokens.weight.device
+
+    def num_parameters(self) -> int:
+        """Weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,212 @@
+"""The Transformer, whole: this file is every operation between token ids and hidden states, for GPT and BERT alike.
+
+References: Vaswani et al. 2017 (attention); Radford et al. 2019 (GPT-2: norm first, scaled residual initialisation); Devlin
+et al. 2018 (BERT: norm last, token types); Su et al. 2021 (rotary positions); Zhang & Sennrich 2019 (RMS norm); Shazeer 2020
+(gated feed-forward); So et al. 2021 (squared ReLU).
+
+Shapes: B rows, T positions, C = hidden_size, H heads of size D.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bothways.batch import Batch
+from bothways.model.attention import attend, attention_mask
+from bothways.model.cache import Cache
+from bothways.model.config import TransformerConfig
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class Transformer(nn.Module):
+    """Token ids in, hidden states out. Causal or bidirectional is not its business: a batch's ``reach`` says it."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.position == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        if config.type_vocab_size:
+            self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        if config.norm_position == "post":
+            self.embed_norm = make_norm(config)
+        self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
+        if config.norm_position == "pre":
+            self.norm = make_norm(config)
+
+    def forward(self, batch: Batch, cache: Cache | None = None) -> Tensor:
+        """Return hidden states [B, T, C].
+
+        Args:
+            batch: its targets are not looked at.
+            cache: holds earlier tokens of the same rows; ``reach`` then counts columns of the cache.
+        """
+        key_sequence_ids = batch.sequence_ids if cache is None else cache.extend(batch.sequence_ids)
+        mask = attention_mask(batch.sequence_ids, batch.reach, key_sequence_ids)
+        hidden_states = self.embed(batch)
+        rotation = (
+            None if self.config.position == "learned" else rotate_by(batch.position_ids, self.config, hidden_states)
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, rotation, cache)
+        return self.norm(hidden_states) if self.config.norm_position == "pre" else hidden_states
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return what enters the first layer, [B, T, C]."""
+        hidden_states = self.embed_tokens(batch.input_ids)
+        if self.config.position == "learned":
+            hidden_states = hidden_states + self.embed_positions(batch.position_ids)
+        if self.config.type_vocab_size:
+            types = torch.zeros_like(batch.input_ids) if batch.token_type_ids is None else batch.token_type_ids
+            hidden_states = hidden_states + self.embed_types(types)
+        if self.config.norm_position == "post":
+            hidden_states = self.embed_norm(hidden_states)
+        return functional.dropout(hidden_states, self.config.hidden_dropout, self.training)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each added to what came in."""
+
+    def __init__(self, config: TransformerConfig, index: int) -> None:
+        super().__init__()
+        self.norm_first = config.norm_position == "pre"
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.attention_norm = make_norm(config)
+        self.attention = SelfAttention(config, index)
+        self.mlp_norm = make_norm(config)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None, cache: Cache | None = None) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
+        if self.norm_first:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotation, cache))
+            return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, rotation, cache)))
+        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: TransformerConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.size_of_head = config.size_of_head
+        self.dropout = config.attention_dropout
+        queries, keys = config.num_attention_heads * self.size_of_head, config.key_value_heads * self.size_of_head
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.bias)
+        self.q_norm = RMSNorm(self.size_of_head, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.size_of_head, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None, cache: Cache | None) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
+        query = self.q_norm(self.split_heads(self.q_proj(x)))
+        key = self.k_norm(self.split_heads(self.k_proj(x)))
+        value = self.split_heads(self.v_proj(x))
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        if cache is not None:
+            key, value = cache.update(self.index, key, value)
+        mixed = attend(query, key, value, mask, self.dropout if self.training else 0.0)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, T, H·D] to [B, H, T, D]."""
+        return x.view(*x.shape[:-1], -1, self.size_of_head).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them, or three with a gate."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
+        if config.gated:
+            self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
+        return self.down_proj(self.activate(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """[B, T, C] to [B, T, intermediate_size]."""
+        up = self.up_proj(x)
+        match self.activation:
+            case "swiglu":
+                return functional.silu(self.gate_proj(x)) * up
+            case "geglu":
+                return functional.gelu(self.gate_proj(x)) * up
+            case "gelu":
+                return functional.gelu(up)
+            case "gelu_tanh":
+                return functional.gelu(up, approximate="tanh")
+            case "relu2":
+                return functional.relu(up).square()
+        raise AssertionError(self.activation)
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + ε) · weight, over the last dimension, computed in float32 or better."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, size] to […, size], in the dtype of x."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * (wide * scale).to(x.dtype)
+
+
+def make_norm(config: TransformerConfig) -> nn.Module:
+    """Return the norm that the settings name, over hidden states."""
+    kind = RMSNorm if config.norm == "rms" else nn.LayerNorm
+    return kind(config.hidden_size, config.norm_eps)
+
+
+def rotate_by(position_ids: Tensor, config: TransformerConfig, like: Tensor) -> Rotation:
+    """Return the cosines and sines [B, 1, T, D/2] of the angles that positions [B, T] turn by."""
+    exponent = torch.arange(0, config.size_of_head, 2, dtype=torch.float64) / config.size_of_head
+    frequency = (1.0 / config.rope_theta**exponent).to(torch.promote_types(like.dtype, torch.float32))
+    angle = position_ids[:, None, :, None] * frequency.to(like.device)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each pair (x[i], x[i + D/2]) of [B, H, T, D] by its angle."""
+    cos, sin = (part.to(x.dtype) for part in rotation)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, config: TransformerConfig) -> None:
+    """Set every weight of a trunk or a head.
+
+    | weight | value |
+    |---|---|
+    | embeddings, linear layers | normal(0, initializer_range) |
+    | ``o_proj``, ``down_proj`` where the norm comes first | the same / √(2 · layers), so that the residual sum keeps its size |
+    | norms | 1 |
+    | biases | 0 |
+    """
+    shrink = 1 / math.sqrt(2 * config.num_hidden_layers) if config.norm_position == "pre" else 1.0
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
+        elif parameter.dim() == 1:
+            parameter.fill_(1.0)
+        else:
+            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            parameter.normal_(0.0, config.initializer_range * (shrink if residual else 1.0))

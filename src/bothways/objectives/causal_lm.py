@@ -1,0 +1,71 @@
+"""Next-token prediction: how GPT is pretrained, and how a model learns to write a target after a source."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from bothways.batch import Batch, Loss, Row, Target, row
+from bothways.model.heads import Model
+from bothways.text.packing import fill
+from bothways.text.shards import Corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLM:
+    """Maximum likelihood of each token given those before it.
+
+    | input | shape | meaning |
+    |---|---|---|
+    | ``targets["language_model"].index`` | [n] | positions that predict |
+    | ``targets["language_model"].value`` | [n] | the token that comes next |
+
+    The shift is in the data, so the model and the trainer cannot tell this from masked prediction. Every token of a document
+    is predicted once, its end too: ``bos d₁ … dₙ`` predicts ``d₁ … dₙ eos``.
+
+    Source: Radford et al. 2018, equation 1.
+    """
+
+    bos_id: int
+    eos_id: int
+
+    @property
+    def heads(self) -> Mapping[str, int]:
+        """Only the language model head."""
+        return {"language_model": 0}
+
+    def prepare(
+        self,
+        corpus: Corpus,
+        documents: NDArray[Any],
+        length: int,
+        rng: np.random.Generator,  # noqa: ARG002  (nothing is drawn; masked objectives draw)
+    ) -> Iterator[Row]:
+        """Yield full rows of ``length`` tokens from documents, in their order."""
+        return fill((self.sequence(corpus.document(index)) for index in documents), length)
+
+    def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None) -> Row:
+        """Return one document as a row; with a ``prompt`` before it, only the document is predicted."""
+        source = np.zeros(0, dtype=np.int64) if prompt is None else prompt
+        whole = np.concatenate([[self.bos_id], source, input_ids, [self.eos_id]])
+        index = np.arange(len(source), len(whole) - 1)
+        target = Target(index=index, value=whole[1:][index])
+        return row(whole[:-1], "causal", targets={"language_model": target})
+
+    def loss(self, model: Model, batch: Batch) -> dict[str, Loss]:
+        """Return the summed cross-entropy in nats, named ``causal_lm``."""
+        return {"causal_lm": token_loss(model, batch)}
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Return the number of predicted tokens."""
+        return {"causal_lm": len(batch.targets["language_model"].index)}
+
+
+def token_loss(model: Model, batch: Batch) -> Loss:
+    """Return the summed cross-entropy of the language model head at the batch's targets, in nats."""
+    target = batch.targets["language_model"]
+    logits = model.read("language_model", model(batch), batch)
+    return Loss(sum=functional.cross_entropy(logits.float(), target.value, reduction="sum"), count=len(target.value))

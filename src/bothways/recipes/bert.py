@@ -1,0 +1,26 @@
+"""Our BERTs: the trunk of our GPTs looking both ways, trained on masked tokens and next sentences.
+
+They are saved as Hugging Face's EuroBERT; the next sentence head is ours.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from bothways.experiment import Experiment, ObjectiveConfig
+from bothways.recipes.gpt import SIZES, gpt
+from bothways.training.config import TrainingConfig
+
+
+def bert(size: str) -> Experiment:
+    """Return the experiment of a size: the GPT of that size, with what differs."""
+    causal = gpt(size)
+    return replace(
+        causal,
+        model=replace(causal.model, attention="bidirectional", pooling="mean", pooler="gelu"),
+        objective=ObjectiveConfig(name="masked_lm", mask_share=0.15, pairs="next_sentence", sequence_length=128),
+        training=TrainingConfig(row_length=128),
+        tokenizer="wordpiece",
+    )
+
+
+RECIPES = {f"bert-{size}": partial(bert, size) for size in SIZES}

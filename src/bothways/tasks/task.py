@@ -1,0 +1,166 @@
+"""What a task is: examples with named columns, how one becomes a row to learn from, how answers are found and judged."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bothways import discover
+from bothways.batch import Attention, Objective, Row, Target, row
+from bothways.checkpoints.checkpoint import Loaded
+from bothways.errors import UserError
+from bothways.model.config import TransformerConfig
+from bothways.model.heads import Model
+from bothways.text.documents import Record
+from bothways.text.tokenizer import Tokenizer
+from bothways.training.machine import resolve_precision
+
+Example = Mapping[str, Any]  # a column's name to its value
+Prediction = dict[str, Any]
+
+
+class Task(Protocol):
+    """One file of this folder; its class is named as the file, in CamelCase, and needs no arguments.
+
+    Attributes:
+        INPUTS: columns that prediction needs, each with what it means.
+        ANSWERS: columns that training and evaluation need besides.
+        ATTENTION: which models can do it; None: all.
+        MONITOR: the figure that tells which checkpoint is the best; more is better.
+        PACKS_ALL: the loss compares all examples of a step, so they go through the model together.
+        BASELINE: what ``baseline`` does, in a few words.
+    """
+
+    INPUTS: ClassVar[Mapping[str, str]]
+    ANSWERS: ClassVar[Mapping[str, str]]
+    ATTENTION: ClassVar[Attention | None]
+    MONITOR: ClassVar[str]
+    PACKS_ALL: ClassVar[bool]
+    BASELINE: ClassVar[str]
+
+    def fitted_to(self, examples: Sequence[Example]) -> Self:
+        """Return the task with what it learns of the training examples before training: the labels, say.
+
+        Raises:
+            UserError: they do not suffice.
+        """
+
+    def restored(self, labels: Sequence[str] | None) -> Self:
+        """Return the task as it was when a checkpoint was saved."""
+
+    def objective(self) -> Objective:
+        """Return what training minimises."""
+
+    def render(self, example: Example, tokenizer: Tokenizer, config: TransformerConfig) -> Row:
+        """Return an example as a row with its targets, cut to what the model can hold."""
+
+    def predict(self, loaded: Loaded, examples: Sequence[Example], *, seed: int = 0) -> list[Prediction]:
+        """Return the model's answer to each example; its answer columns are not looked at."""
+
+    def measure(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
+        """Return the task's figures."""
+
+    def measure_each(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, list[float]]:
+        """Return each example's own score, for the figures that are means of them."""
+
+    def baseline(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Return the predictions of something that has learnt nothing."""
+
+
+def get_task(name: str) -> Task:
+    """Return the task of that name.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    module = discover.find("tasks", name)
+    task: Task = getattr(module, "".join(word.capitalize() for word in module.__name__.rpartition(".")[2].split("_")))()
+    return task
+
+
+def check_examples(task: Task, records: Iterable[Record], *, answers: bool) -> list[Example]:
+    """Return the records as examples, their columns checked.
+
+    Raises:
+        UserError: there are none, or one lacks a column or has something other than text in it.
+    """
+    columns = {**task.INPUTS, **(task.ANSWERS if answers else {})}
+    examples: list[Example] = []
+    for record in records:
+        for column, meaning in columns.items():
+            value = record.values.get(column)
+            if isinstance(value, int | float) and not isinstance(value, bool) and column == "label":
+                record.values[column] = value = str(value)
+            if not isinstance(value, str) or not value.strip():
+                found = ", ".join(record.values)
+                raise UserError(
+                    f"{record.source}: the column {column!r} ({meaning}) is missing or empty; there are: {found}"
+                )
+        examples.append(record.values)
+    if not examples:
+        raise UserError(f"there is not one example; a file needs the columns {', '.join(columns)}")
+    return examples
+
+
+def check_attention(task: Task, name: str, config: TransformerConfig) -> None:
+    """Refuse a model that reads in the wrong direction.
+
+    Raises:
+        UserError: it does.
+    """
+    if task.ATTENTION and config.attention != task.ATTENTION:
+        kind = "GPT (causal)" if task.ATTENTION == "causal" else "BERT (bidirectional)"
+        raise UserError(f"{name} needs a {kind} model, and this one is {config.attention}")
+
+
+def text_row(
+    text: str,
+    tokenizer: Tokenizer,
+    config: TransformerConfig,
+    *,
+    max_length: int,
+    targets: Mapping[str, Any] | None = None,
+) -> Row:
+    """Return a text as BERT (``[CLS] text [SEP]``) or GPT (``text``, after a start token if there is one) reads it.
+
+    Args:
+        text: cut at the end where it is too long.
+        tokenizer, config: of the model.
+        max_length: most tokens, the frame included.
+        targets: for each head that reads the whole text, the value it must say.
+    """
+    special = tokenizer.special_ids
+    first, last = ("cls", "sep") if config.attention == "bidirectional" else ("bos", "none")
+    before = [special[first]] if first in special else []
+    after = [special[last]] if last in special else []
+    room = min(max_length, config.max_position_embeddings) - len(before) - len(after)
+    ids = [*before, *tokenizer.encode(text)[:room], *after]
+    if not ids:
+        raise UserError("an empty text cannot be read by this model, which has no start token")
+    index = np.array([len(ids) - 1 if config.pooling == "last" else 0])
+    made = {head: Target(index=index, value=np.array([value])) for head, value in (targets or {}).items()}
+    return row(ids, config.attention, token_type_ids=np.zeros(len(ids)), targets=made)
+
+
+def tokenizer_of(loaded: Loaded) -> Tokenizer:
+    """Return the tokenizer that a model came with.
+
+    Raises:
+        UserError: it came without one.
+    """
+    if loaded.tokenizer is None:
+        raise UserError("this model comes without a tokenizer, so no text can be given to it")
+    return loaded.tokenizer
+
+
+def precision_of(model: Model) -> Literal["bf16", "fp32"]:
+    """Return the precision in which predictions are computed on the model's device."""
+    return resolve_precision("auto", model.device)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return probabilities over the last axis."""
+    wide = logits.astype(np.float64)
+    weights = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))

@@ -1,0 +1,224 @@
+"""Text to token ids and back: byte-level BPE for GPT, WordPiece for BERT, trained on the user's own text.
+
+The file format is Hugging Face's ``tokenizer.json``; training and encoding are done by the ``tokenizers`` library.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import json
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
+
+from bothways.config import read_json
+from bothways.errors import UserError, unknown
+
+Kind = Literal["bpe", "wordpiece"]
+KINDS: tuple[Kind, ...] = ("bpe", "wordpiece")
+LIMIT = 64 * 2**20  # bytes of a tokenizer.json that we are willing to read
+
+# The role of each special token, and the strings that the published families give it, ours first.
+ROLES = {
+    "bos": ("<|endoftext|>", "<s>", "<|begin_of_text|>", "<|im_start|>"),
+    "eos": ("<|endoftext|>", "</s>", "<|end_of_text|>", "<|im_end|>"),
+    "pad": ("[PAD]", "<pad>", "<|pad|>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>", "<|mask|>"),
+}
+SPECIAL_TOKENS: dict[Kind, tuple[str, ...]] = {
+    "bpe": ("<|endoftext|>", "[PAD]", "[SEP]", "[MASK]"),
+    "wordpiece": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+}
+
+
+class Tokenizer:
+    """A trained tokenizer.
+
+    Special tokens are never produced from text: a document that contains ``[MASK]`` is encoded letter by letter, unless
+    ``encode(text, special_tokens=True)`` asks otherwise.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.kind: Kind = "wordpiece" if isinstance(backend.model, models.WordPiece) else "bpe"
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, kind: Kind = "bpe", vocab_size: int = 8192, lowercase: bool = True) -> Self:
+        """Train on texts.
+
+        Args:
+            texts: any number of them; read once.
+            kind: ``"bpe"`` (byte level, never an unknown token) or ``"wordpiece"`` (BERT's; Chinese characters stand alone).
+            vocab_size: tokens, special ones included.
+            lowercase: WordPiece only: fold case and strip accents.
+        Raises:
+            UserError: no such kind, a vocabulary too small for its alphabet, or text too poor for the size asked.
+        """
+        if kind not in KINDS:
+            raise unknown("tokenizer", kind, KINDS)
+        alphabet = 256 if kind == "bpe" else 1
+        if vocab_size < alphabet + len(SPECIAL_TOKENS[kind]) + 1:
+            raise UserError(
+                f"a {kind} vocabulary needs more than {alphabet + len(SPECIAL_TOKENS[kind])} tokens, and {vocab_size} "
+                "were asked for; raise --vocab-size"
+            )
+        backend, trainer = _untrained(kind, vocab_size, lowercase)
+        backend.train_from_iterator(texts, trainer)
+        if backend.get_vocab_size() < vocab_size:
+            raise UserError(
+                f"the text supports a vocabulary of {backend.get_vocab_size()} tokens, fewer than the {vocab_size} asked "
+                "for; lower --vocab-size or give more text"
+            )
+        tokenizer = cls(backend)
+        _frame(tokenizer)
+        return tokenizer
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a ``tokenizer.json``, or the one in a folder.
+
+        Raises:
+            UserError: there is none, or it is not a valid tokenizer file.
+        """
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            if (path / "vocab.txt").is_file():
+                return cls(_from_vocabulary(path))
+            raise UserError(f"there is no tokenizer.json in {str(path)!r}")
+        if file.stat().st_size > LIMIT:
+            raise UserError(f"{str(file)!r} is larger than the {LIMIT // 2**20} MiB that a tokenizer may have")
+        read_json(file)
+        try:
+            return cls(Backend.from_file(str(file)))
+        except BaseException as error:  # the library's own panics do not derive from Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise UserError(f"{str(file)!r} is not a valid tokenizer: {error}") from None
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike."""
+        folder = Path(folder)
+        self.backend.save(str(folder / "tokenizer.json"))
+        specials = {f"{role}_token": self.backend.id_to_token(index) for role, index in self.special_ids.items()}
+        values = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+    def __len__(self) -> int:
+        return int(self.backend.get_vocab_size())
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Role (``bos eos pad unk cls sep mask``) to token id, for the roles that this tokenizer has."""
+        found = {}
+        for role, candidates in ROLES.items():
+            ids = (self.backend.token_to_id(token) for token in candidates)
+            index = next((index for index in ids if index is not None), None)
+            if index is not None:
+                found[role] = index
+        return found
+
+    def special_id(self, role: str) -> int:
+        """Return the id of a special token.
+
+        Raises:
+            UserError: the tokenizer has no token in that role.
+        """
+        try:
+            return self.special_ids[role]
+        except KeyError:
+            raise UserError(f"this tokenizer has no {role} token; it has {', '.join(self.special_ids)}") from None
+
+    def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text, without any frame of special tokens.
+
+        Args:
+            text: any Unicode text.
+            special_tokens: read ``[MASK]`` and its like in the text as the special tokens they name.
+        """
+        self.backend.encode_special_tokens = not special_tokens
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return the token ids of many texts, on all cores."""
+        return [np.asarray(encoding.ids, dtype=np.int64) for encoding in self.encodings(texts)]
+
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return the library's own encodings, which also hold character offsets."""
+        self.backend.encode_special_tokens = True
+        return list(self.backend.encode_batch(list(texts), add_special_tokens=False))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; special tokens are left out."""
+        return str(self.backend.decode([int(index) for index in ids]))
+
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Return, for each token id, whether it goes on with the word that the token before it began."""
+        vocabulary = self.backend.get_vocab()
+        continues = np.zeros(max(vocabulary.values()) + 1, dtype=bool)
+        special = set(self.special_ids.values())
+        for token, index in vocabulary.items():
+            inside = (
+                token.startswith("##") if self.kind == "wordpiece" else token[:1].isalpha() and token[:1] not in "ĠĊĉ"
+            )
+            continues[index] = inside and index not in special
+        return continues
+
+
+def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Group items into lists of ``size``, the last one shorter."""
+    group: list[Any] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _untrained(kind: Kind, vocab_size: int, lowercase: bool) -> tuple[Backend, Any]:
+    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS[kind]]
+    if kind == "bpe":
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        return backend, trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    backend = Backend(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+
+
+def _frame(tokenizer: Tokenizer) -> None:
+    """Let other libraries, too, put [CLS] and [SEP] around BERT's texts."""
+    if tokenizer.kind == "wordpiece":
+        frame = [(role, tokenizer.special_id(role.strip("[]").lower())) for role in ("[CLS]", "[SEP]")]
+        tokenizer.backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=frame
+        )
+
+
+def _from_vocabulary(folder: Path) -> Backend:
+    """Build BERT's tokenizer from an old ``vocab.txt``."""
+    vocabulary = models.WordPiece.read_file(str(folder / "vocab.txt"))
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=bool(settings.get("do_lower_case", True)))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([token for token in SPECIAL_TOKENS["wordpiece"] if token in vocabulary])
+    _frame(Tokenizer(backend))
+    return backend

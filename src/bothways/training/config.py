@@ -1,0 +1,63 @@
+"""Settings of the engine."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bothways.config import Config
+from bothways.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """How long, how fast and in what portions a model learns."""
+
+    steps: int = 1000
+    batch_tokens: int = 8192  # tokens of one optimizer step
+    micro_batch_tokens: int = 8192  # tokens of one forward pass; fewer than batch_tokens: gradients accumulate
+    row_length: int = 256  # tokens of one packed row
+    learning_rate: float = 2e-3
+    schedule: Literal["warmup_stable_decay", "cosine", "linear", "constant"] = "warmup_stable_decay"
+    warmup_share: float = 0.05  # of all steps
+    decay_share: float = 0.4  # of all steps; warmup_stable_decay only
+    final_share: float = 0.0  # of the learning rate, at the last step
+    gradient_clip: float = 1.0  # largest norm of all gradients together
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    evaluate_every: int = 0  # steps; 0: at the end only
+    save_every: int = 0  # steps; 0: at the end only
+    keep: int = 2  # newest checkpoints that stay
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: leave out up to ten such steps in a row
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "evaluate_every", "save_every"):
+            if not 0 <= getattr(self, name) <= 10**9:
+                raise UserError(f"training.{name} must be between 0 and a thousand million, not {getattr(self, name)}")
+        for name in ("batch_tokens", "micro_batch_tokens", "row_length", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"training.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("warmup_share", "decay_share", "final_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"training.{name} must be in [0, 1], not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Config):
+    """Which optimizer. Muon takes the matrices of the trunk; AdamW takes all else, or everything."""
+
+    name: Literal["muon", "adamw"] = "muon"
+    weight_decay: float = 0.1  # of matrices
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    momentum: float = 0.95  # Muon's
+    embedding_scale: float = 1.0  # the learning rate of embeddings, as a multiple
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("weight_decay", "eps", "embedding_scale"):
+            if getattr(self, name) < 0:
+                raise UserError(f"optimizer.{name} must not be negative, and is {getattr(self, name)}")

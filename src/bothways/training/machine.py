@@ -1,0 +1,98 @@
+"""What the machine can do, and the two settings that make torch use it well."""
+
+import ctypes
+import os
+import platform
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep large freed blocks instead of handing each back to the system; return whether it could be set.
+
+    Training allocates and frees the same large tensors at every step. By default each of them is a system call and a page
+    fault for every 4 KiB; kept blocks made whole training steps up to twice as fast (docs/experiments.md).
+    """
+    if platform.system() != "Linux":
+        return False
+    m_trim_threshold, m_mmap_threshold = -1, -3  # mallopt(3)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False  # not glibc
+    return bool(mallopt(m_mmap_threshold, 2**30) and mallopt(m_trim_threshold, 2**31 - 1))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16") or abilities.get("bf16"))
+    return False
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp32"]:
+    """Return what ``"auto"`` means on this device."""
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    return precision
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass runs."""
+    if resolve_precision(precision, device) == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def default_device() -> torch.device:
+    """Return the best device there is."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a report says of the machine."""
+    device = default_device()
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "precision": resolve_precision("auto", device),
+    }
+
+
+def _cpu_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def measured_peak(precision: Literal["bf16", "fp32"]) -> float:
+    """Return the FLOP/s that a large matrix product reaches on this machine: the ceiling of any training speed."""
+    device = default_device()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        (left @ right).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return float(2 * 1024**3 / best)

@@ -1,0 +1,58 @@
+"""How well a model predicts held-out targets: exact sums over all of them, then one division."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn import functional
+
+from bothways.batch import Batch
+from bothways.metrics.bits_per_byte import bits_per_byte
+from bothways.metrics.perplexity import perplexity
+from bothways.model.heads import Model
+from bothways.training.machine import Precision, autocast
+
+
+@torch.no_grad()
+def validate(
+    model: Model, batches: Sequence[Batch], *, precision: Precision = "auto", num_bytes: int | None = None
+) -> dict[str, float]:
+    """Return the loss and the accuracy of every head that the batches have targets for.
+
+    Args:
+        model: is put to evaluation mode and back.
+        batches: their targets are token ids or classes.
+        precision: of the forward pass.
+        num_bytes: UTF-8 bytes of the text that the targets cover whole: bits per byte can then be told.
+    Returns:
+        ``loss`` (nats per token of the language model head, or of the only head), ``accuracy``, and for each further head
+        ``HEAD_accuracy``; with ``num_bytes`` also ``bits_per_byte`` and ``perplexity``.
+    """
+    was_training = model.training
+    model.eval()
+    nats: dict[str, float] = {}
+    correct: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for batch in batches:
+        batch = batch.to(model.device)
+        with autocast(precision, model.device):
+            hidden_states = model(batch)
+            logits = {head: model.read(head, hidden_states, batch) for head in batch.targets}
+        for head, target in batch.targets.items():
+            total = functional.cross_entropy(logits[head].float(), target.value, reduction="sum")
+            nats[head] = nats.get(head, 0.0) + float(total)
+            correct[head] = correct.get(head, 0) + int((logits[head].argmax(-1) == target.value).sum())
+            count[head] = count.get(head, 0) + len(target.value)
+    model.train(was_training)
+    return _figures(nats, correct, count, num_bytes)
+
+
+def _figures(
+    nats: Mapping[str, float], correct: Mapping[str, int], count: Mapping[str, int], num_bytes: int | None
+) -> dict[str, float]:
+    main = "language_model" if "language_model" in nats else next(iter(nats))
+    figures = {"loss": nats[main] / count[main], "accuracy": correct[main] / count[main]}
+    figures |= {f"{head}_accuracy": correct[head] / count[head] for head in nats if head != main}
+    if num_bytes:
+        figures["bits_per_byte"] = bits_per_byte(nats=nats[main], num_bytes=num_bytes)
+        figures["perplexity"] = perplexity(nats=nats[main], num_tokens=count[main])
+    return figures

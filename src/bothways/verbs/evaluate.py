@@ -1,0 +1,114 @@
+"""``bothways evaluate`` and ``bothways predict``: what a model says, and how good that is."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from bothways.checkpoints.checkpoint import Loaded, load
+from bothways.errors import UserError
+from bothways.evaluation.evaluate import Scores, evaluate_task
+from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
+from bothways.text.documents import Record
+from bothways.training.machine import default_device
+from bothways.verbs.finetune import Paths, read_examples
+from bothways.verbs.folders import check_file, write_file
+
+
+def evaluate(task: str, *, model: str | Path, test: Paths, out: str | Path | None = None, seed: int = 0) -> Scores:
+    """Measure a model on a task, each figure with a 95 % interval, beside the baseline.
+
+    Args:
+        task: name of a task.
+        model: a run, a folder or a hub id.
+        test: files with the task's columns.
+        out: a JSON file to write the scores to.
+        seed: of sampling and of the intervals.
+    """
+    if out is not None:
+        check_file(Path(out))
+    found, loaded = load_trained(task, model)
+    examples = read_examples(found, test)
+    predictions = found.predict(loaded, examples, seed=seed)
+    scores = evaluate_task(found, task, predictions, examples, model=str(model), seed=seed)
+    if out is not None:
+        write_file(Path(out), json.dumps(scores.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    return scores
+
+
+def predict(
+    task: str, *, model: str | Path, examples: Sequence[str | Example] | Paths, seed: int = 0
+) -> list[Prediction]:
+    """Return a model's answer to each example.
+
+    Args:
+        task: name of a task.
+        model: a run, a folder or a hub id.
+        examples: a file's path, or a list of texts or of mappings from column to text.
+        seed: of sampling.
+    """
+    found, loaded = load_trained(task, model)
+    if isinstance(examples, Path) or (isinstance(examples, str) and Path(examples).exists()):
+        return found.predict(loaded, read_examples(found, examples, answers=False), seed=seed)
+    texts = [examples] if isinstance(examples, str) else list(examples)
+    return found.predict(loaded, given_examples(found, texts), seed=seed)
+
+
+def given_examples(task: Task, items: Sequence[Any]) -> list[Example]:
+    """Turn texts, or mappings, into examples: a text is the task's first input."""
+    first = next(iter(task.INPUTS))
+    records = [
+        Record(values=dict(item) if isinstance(item, dict) else {first: item}, source=f"example {number}")
+        for number, item in enumerate(items, 1)
+    ]
+    return check_examples(task, records, answers=False)
+
+
+def load_trained(task: str, model: str | Path) -> tuple[Task, Loaded]:
+    """Return a task and the model that was trained for it.
+
+    Raises:
+        UserError: the model was not trained for the task.
+    """
+    found = get_task(task)
+    loaded = load(model)
+    check_attention(found, task, loaded.model.config)
+    restored = found.restored(loaded.labels)
+    missing = [head for head in restored.objective().heads if head not in loaded.model.heads and head != "embedding"]
+    if missing:
+        raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; fine-tune it first")
+    loaded.model.to(default_device())
+    return restored, loaded
+
+
+def read_lines(stream: TextIO | None) -> list[str | dict[str, Any]]:
+    """Return the examples on standard input: each line a text, or a JSON object if it begins with a brace.
+
+    Blank lines are passed over.
+
+    Raises:
+        UserError: it is closed, not UTF-8, or a line begins with a brace and is no JSON object.
+    """
+    if stream is None:
+        raise UserError("standard input is closed; name a file with --input")
+    examples: list[str | dict[str, Any]] = []
+    for number, line in enumerate(getattr(stream, "buffer", stream), 1):
+        where = f"standard input, line {number}"
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}, byte {error.start} of the line is not UTF-8") from None
+        if text.lstrip().startswith("{"):
+            examples.append(read_object(text, where))
+        elif text.strip():
+            examples.append(text)
+    return examples
+
+
+def read_object(text: str, where: str) -> dict[str, Any]:
+    """Return the JSON object that a line holds."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} begins as a JSON object and is none: {error}") from None
+    return dict(found)

@@ -1,0 +1,119 @@
+"""``bothways finetune``: a model and labelled examples to a model for a task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bothways import progress
+from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load
+from bothways.config import Config
+from bothways.evaluation.card import write_card
+from bothways.evaluation.curves import plot_metrics
+from bothways.finetuning import Finetuning, finetune_model, with_length
+from bothways.tasks.task import Example, Task, check_attention, check_examples, get_task
+from bothways.text.documents import read_records
+from bothways.training.machine import default_device
+from bothways.training.trainer import Run, Trained
+from bothways.verbs.folders import check_free, locked
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """A finished run.
+
+    Attributes:
+        folder: the RUN.
+        settings: of the run.
+        trained: what came of it.
+    """
+
+    folder: Path
+    settings: Finetuning
+    trained: Trained
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        validation = self.trained.evaluations[-1] if self.trained.evaluations else {}
+        seconds = round(self.trained.seconds, 2)
+        return {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds, "validation": validation}
+
+
+def finetune(
+    task: str,
+    *,
+    model: str | Path,
+    train: Paths,
+    out: str | Path,
+    validation: Paths | None = None,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    seed: int = 0,
+) -> Finetuned:
+    """Fine-tune a model for a task.
+
+    Args:
+        task: name of a task, such as ``"classification"``.
+        model: a run, a folder or a hub id.
+        train: jsonl, json, csv or tsv files with the task's columns.
+        out: the RUN folder to make.
+        validation: files by which the best checkpoint is chosen.
+        settings: ``"dotted.name=value"`` overrides, such as ``epochs=5`` or ``training.learning_rate=3e-5``.
+        resume: go on with the interrupted run in ``out``, or start it if there is none.
+        seed: of the order of examples, of dropout and of a new head.
+    """
+    chosen = Finetuning(task=task.replace("-", "_"), seed=seed).override(settings)
+    found = with_length(get_task(chosen.task), chosen)
+    folder = Path(out)
+    if not (resume and (folder / "experiment.json").exists()):
+        check_free(folder)
+    examples = read_examples(found, train)
+    held_out = read_examples(found, validation) if validation else []
+    fitted = found.fitted_to(examples)
+    loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed)
+    labels = getattr(fitted, "labels", None) or None
+    with locked(folder):
+        if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
+            chosen.save(folder / "experiment.json")
+        run = Run(
+            folder=folder,
+            tokenizer=loaded.tokenizer,
+            labels=labels,
+            fingerprint={"model": str(model), "examples": len(examples), **flat(chosen)},
+        )
+        trained = finetune_model(fitted, loaded, examples, settings=chosen, validation=held_out, run=run, resume=resume)
+        plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
+        done = Finetuned(folder=folder, settings=chosen, trained=trained)
+        write_card(folder, title=f"{chosen.task} from {model}", figures=done.to_dict())
+    return done
+
+
+def read_examples(task: Task, paths: Paths, *, answers: bool = True) -> list[Example]:
+    """Return the examples in files."""
+    sources = [paths] if isinstance(paths, str | Path) else list(paths)
+    columns = [*task.INPUTS, *(task.ANSWERS if answers else {})]
+    return check_examples(task, read_records(sources, columns=columns), answers=answers)
+
+
+def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0) -> Loaded:
+    """Load a model with the heads that a task reads; new heads are drawn from the seed, and that is said."""
+    heads = task.objective().heads
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loaded = load(model, heads=heads)
+    check_attention(task, name, loaded.model.config)
+    if loaded.new_heads:
+        progress.note(f"New, untrained: {', '.join(loaded.new_heads)}")
+    return replace(loaded, model=loaded.model.to(default_device()))
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return settings by dotted name, as plain values."""
+    values: dict[str, Any] = {}
+    for name, value in config.to_dict().items():
+        values |= {f"{name}.{leaf}": item for leaf, item in value.items()} if isinstance(value, dict) else {name: value}
+    return values

@@ -1,0 +1,113 @@
+"""Output folders and files: never half-written, never somebody else's."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from bothways.errors import OutOfDiskError, UserError
+
+LOCK = ".lock"  # held while a run writes into its folder; it stays, and means nothing by itself
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def building(out: str | Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``out`` when the block ends well, and is removed when it does not.
+
+    Raises:
+        UserError: ``out`` is there and not empty, or cannot be made.
+        OutOfDiskError: no room is left.
+    """
+    out = Path(out)
+    check_free(out)
+    temporary = out.parent / f".tmp-{out.name}-{uuid4().hex[:8]}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as error:
+        raise os_error(error, out) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(out: Path) -> None:
+    """Refuse a folder that holds something, or a path that is a file.
+
+    Raises:
+        UserError: it does.
+    """
+    try:
+        if out.is_dir() and any(inside.name != LOCK for inside in out.iterdir()):
+            raise UserError(f"the folder {str(out)!r} is not empty; name a new one with --out, or remove it")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{str(out)!r} is a file; name a folder with --out")
+    except OSError as error:
+        raise os_error(error, out) from None
+
+
+def check_file(out: Path) -> None:
+    """Refuse a path at which no file can be written, before work is done that would be lost.
+
+    Raises:
+        UserError: it is a folder, or lies in one that is not there.
+    """
+    try:
+        if out.is_dir():
+            raise UserError(f"{str(out)!r} is a folder; name a file with --out")
+        if not out.parent.is_dir():
+            raise UserError(f"there is no folder {str(out.parent)!r} to write {out.name!r} into; make it first")
+    except OSError as error:
+        raise os_error(error, out) from None
+
+
+def write_file(out: Path, text: str) -> None:
+    """Write a text file.
+
+    Raises:
+        UserError: it cannot be written.
+        OutOfDiskError: no room is left.
+    """
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise os_error(error, out) from None
+
+
+def os_error(error: OSError, out: Path) -> Exception:
+    """Return the error that a user understands for one of the system's."""
+    if error.errno in FULL:
+        return OutOfDiskError(
+            f"there is no room left to write {str(out)!r}; free some, or name another disk with --out"
+        )
+    return UserError(f"{str(out)!r} cannot be written: {error.strerror or error}")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a run's folder and hold it for the length of a block, so that no second run writes into it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise os_error(error, folder) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing to {str(folder)!r}; wait for it, or name another --out") from None
+        try:
+            yield
+        except OSError as error:
+            raise (os_error(error, folder) if error.errno in FULL else error) from None

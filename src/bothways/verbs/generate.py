@@ -1,0 +1,55 @@
+"""``bothways generate``: a prompt to a text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bothways.checkpoints.checkpoint import load
+from bothways.inference.generate import generate as generate_ids
+from bothways.inference.sampling import Sampling
+from bothways.tasks.task import precision_of, tokenizer_of
+from bothways.training.machine import default_device
+
+
+def generate(
+    model: str | Path,
+    prompts: str | Sequence[str] = "",
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    top_k: int = 0,
+    repetition_penalty: float = 1.1,
+    seed: int = 0,
+) -> list[str]:
+    """Continue texts.
+
+    Args:
+        model: a GPT: a run, a folder or a hub id.
+        prompts: one text or several; the empty text asks for a document from its beginning.
+        max_new_tokens: the most tokens that are written.
+        temperature: 0 takes the likeliest token; over 1 is wild.
+        top_p: only the likeliest tokens that together reach this probability.
+        top_k: only so many of the likeliest tokens; 0: all.
+        repetition_penalty: over 1: words of the text so far become less likely.
+        seed: the same seed gives the same text.
+    Returns:
+        Each prompt with its continuation.
+    """
+    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
+    loaded = load(model)
+    loaded.model.to(default_device())
+    tokenizer = tokenizer_of(loaded)
+    special = tokenizer.special_ids
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    begin = [special["bos"]] if "bos" in special else []
+    written = generate_ids(
+        loaded.model,
+        [[*begin, *tokenizer.encode(text)] for text in texts],
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        stop_ids=[special["eos"]] if "eos" in special else (),
+        forbidden_ids=[index for role, index in special.items() if role not in ("bos", "eos")],
+        seed=seed,
+        precision=precision_of(loaded.model),
+    )
+    return [text + tokenizer.decode(answer.ids) for text, answer in zip(texts, written, strict=True)]

@@ -1,0 +1,139 @@
+"""``bothways prepare``: text files to a corpus of token ids."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bothways import language as languages
+from bothways import progress
+from bothways.checkpoints.checkpoint import resolve
+from bothways.errors import UserError
+from bothways.text.documents import Document, IngestReport, read_documents
+from bothways.text.encoding import encode_documents
+from bothways.text.shards import SPLITS, Shards, gather, write_corpus, write_manifest
+from bothways.text.splitting import cut_long, split_of, without_duplicates
+from bothways.text.tokenizer import KINDS, Tokenizer
+from bothways.verbs.folders import building
+
+
+def prepare(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    tokenizer: str | Path = "bpe",
+    vocab_size: int = 8192,
+    text_column: str = "text",
+    language: Literal["auto", "en", "zh"] = "auto",
+    on_bad: Literal["error", "replace", "skip"] = "error",
+    max_bad: float = 0.001,
+    validation_share: float = 0.01,
+    test_share: float = 0.0,
+) -> Shards:
+    """Read, de-duplicate, split, tokenize and store text.
+
+    Args:
+        paths: files and folders; see ``read_documents`` for what can be read.
+        out: folder to make; it must be empty or not there.
+        tokenizer: ``"bpe"`` or ``"wordpiece"`` to train one on the training documents, or a tokenizer.json, model or run.
+        vocab_size: of a trained tokenizer.
+        text_column: of jsonl and csv files.
+        language: of the text; ``"auto"`` finds it out.
+        on_bad: what to do with a record that cannot be read.
+        max_bad: share of bad records above which even ``skip`` and ``replace`` stop.
+        validation_share, test_share: of the documents.
+    Returns:
+        The opened corpus.
+    Raises:
+        UserError: nothing to read, a bad record, too little text, a folder in use.
+    """
+    for name, share in (("validation-share", validation_share), ("test-share", test_share), ("max-bad", max_bad)):
+        if not 0 <= share < 1:
+            raise UserError(f"--{name} must be in [0, 1), not {share}")
+    report = IngestReport()
+    sources = [paths] if isinstance(paths, str | Path) else list(paths)
+    documents = list(read_documents(sources, text_column=text_column, on_bad=on_bad, max_bad=max_bad, report=report))
+    return prepare_documents(
+        documents,
+        out=out,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        language=language,
+        validation_share=validation_share,
+        test_share=test_share,
+        ingest=report.to_dict(),
+    )
+
+
+def prepare_documents(
+    documents: Iterable[Document],
+    *,
+    out: str | Path,
+    tokenizer: str | Path = "bpe",
+    vocab_size: int = 8192,
+    language: Literal["auto", "en", "zh"] = "auto",
+    validation_share: float = 0.01,
+    test_share: float = 0.0,
+    ingest: dict[str, Any] | None = None,
+) -> Shards:
+    """Do what ``prepare`` does with documents that are already in memory."""
+    read = list(documents)
+    distinct = cut_long(list(without_duplicates(read)))
+    if not distinct:
+        raise UserError("there is no text to prepare: every document is empty")
+    splits = split_documents(distinct, validation_share=validation_share, test_share=test_share)
+    if not splits["train"]:
+        raise UserError(f"{len(distinct)} documents are too few to train on; give more text")
+    kind = "auto" if language == "auto" else language
+    found = (
+        languages.detect("".join(document.text[:1000] for document in splits["train"][:200]))
+        if kind == "auto"
+        else kind
+    )
+    trained = get_tokenizer(tokenizer, [document.text for document in splits["train"]], vocab_size)
+    with building(out) as folder:
+        counts = {}
+        for name in SPLITS:
+            if splits[name] or name != "test":
+                texts = progress.track([document.text for document in splits[name]], f"Encoding {name}")
+                corpus = gather(encode_documents(texts, trained))
+                write_corpus(corpus, folder, name, len(trained))
+                counts[name] = {"documents": len(corpus), "bytes": corpus.num_bytes, "tokens": corpus.num_tokens}
+        trained.save(folder)
+        details = {"documents_read": len(read), "duplicates": len(read) - len(list(without_duplicates(read)))}
+        write_report(folder, {**(ingest or {}), **details})
+        write_manifest(folder, {"language": found, "vocab_size": len(trained), "splits": counts})
+    return Shards(out)
+
+
+def split_documents(
+    documents: Sequence[Document], *, validation_share: float, test_share: float
+) -> dict[str, list[Document]]:
+    """Return the documents of each split; where validation got none, it gets the one nearest to it."""
+    splits: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    for document in documents:
+        splits[split_of(document.text, validation_share=validation_share, test_share=test_share)].append(document)
+    if validation_share and not splits["validation"] and len(splits["train"]) > 1:
+        splits["validation"].append(splits["train"].pop())
+    return splits
+
+
+def get_tokenizer(tokenizer: str | Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Train a tokenizer of that kind, or load the one that is named."""
+    if tokenizer in KINDS:
+        kind = next(kind for kind in KINDS if kind == tokenizer)
+        return Tokenizer.train(
+            progress.track(texts, f"Training the {kind} tokenizer"), kind=kind, vocab_size=vocab_size
+        )
+    path = Path(tokenizer)
+    if path.suffix != ".json" and not path.is_dir() and path.parent == Path():
+        raise UserError(
+            f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json or a model's folder, not {str(path)!r}"
+        )
+    return Tokenizer.load(path if path.suffix == ".json" else resolve(path))
+
+
+def write_report(folder: Path, values: dict[str, Any]) -> None:
+    """Write ``ingest_report.json``."""
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (folder / "ingest_report.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,37 @@
+"""The two options of our test suite: ``--slow`` runs the long tests too, ``--data-dir`` those on real data sets."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+    parser.addoption("--data-dir", type=Path, metavar="DIR", help="run the tests on real data, which lies in DIR")
+
+
+def pytest_configure(config):
+    os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors are fastest so, in this process and in those that tests start
+    folder = config.getoption("--data-dir")
+    if folder is not None and not folder.is_dir():
+        raise pytest.UsageError(f"--data-dir: there is no folder {str(folder)!r}")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+    if not config.getoption("--slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session")
+def data_dir(request):
+    """Return the folder of real data sets, or skip the test where none is given."""
+    folder = request.config.getoption("--data-dir")
+    if folder is None:
+        pytest.skip("needs real data: give its folder with --data-dir")
+    return folder.resolve()

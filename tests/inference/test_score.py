@@ -1,0 +1,129 @@
+"""Likelihoods against the plain loop, against each other, and against the law that probabilities sum to one."""
+
+import numpy as np
+import pytest
+import torch
+
+from bothways.batch import collate, row
+from bothways.errors import UserError
+from bothways.inference import score
+from bothways.inference.score import log_likelihoods, pseudo_log_likelihoods
+
+MASK = 28
+LENGTHS = (5, 1, 12, 3, 12, 2, 40)
+BERT = {"attention": "bidirectional", "norm_position": "post", "norm": "layer", "head_transform": True}
+
+every_budget = pytest.mark.parametrize("batch_tokens", [1, 30, 8192])
+
+
+@torch.no_grad()
+def log_probabilities(model, ids, position):
+    """Return log p [V] of what the head says at one position of one text by itself."""
+    model.eval()
+    batch = collate([row(ids, model.config.attention)])
+    return model.read("language_model", model(batch), batch, torch.tensor([position]))[0].log_softmax(0)
+
+
+def pseudo_alone(model, ids):
+    hidden = [[*ids[:position], MASK, *ids[position + 1 :]] for position in range(len(ids))]
+    return [float(log_probabilities(model, text, at)[ids[at]]) for at, text in enumerate(hidden)]
+
+
+@every_budget
+@pytest.mark.parametrize("position", ["rotary", "learned"])
+def test_each_token_is_scored_from_its_left(make_model, make_texts, position, batch_tokens):
+    model, texts = make_model(position=position), make_texts(*LENGTHS)
+    scores = log_likelihoods(model, texts, batch_tokens=batch_tokens)
+    assert [len(part) for part in scores] == [len(text) - 1 for text in texts]
+    for text, part in zip(texts, scores, strict=True):
+        expected = [float(log_probabilities(model, text[:at], at - 1)[text[at]]) for at in range(1, len(text))]
+        np.testing.assert_allclose(part, expected, atol=1e-10)
+
+
+@every_budget
+def test_each_token_is_scored_from_both_sides(make_model, make_texts, batch_tokens):
+    model, texts = make_model(**BERT), make_texts(5, 1, 9, 3, 9, 2)
+    scores = pseudo_log_likelihoods(model, texts, MASK, batch_tokens=batch_tokens)
+    for text, part in zip(texts, scores, strict=True):
+        np.testing.assert_allclose(part, pseudo_alone(model, text), atol=1e-10)
+
+
+def test_probabilities_of_all_continuations_sum_to_one(make_model, make_texts):
+    model, (text,) = make_model(), make_texts(4)
+    last = [part[-1] for part in log_likelihoods(model, [[*text, token] for token in range(29)])]
+    assert np.exp(last).sum() == pytest.approx(1, abs=1e-10)
+
+
+def test_probabilities_of_all_fillings_sum_to_one(make_model, make_texts):
+    model, (text,) = make_model(**BERT), make_texts(5)
+    filled = [[*text[:2], token, *text[3:]] for token in range(29)]
+    assert np.exp([part[2] for part in pseudo_log_likelihoods(model, filled, MASK)]).sum() == pytest.approx(
+        1, abs=1e-10
+    )
+
+
+def test_the_caller_s_texts_stay_as_they_are(make_model):
+    text = np.array([1, 2, 3])
+    pseudo_log_likelihoods(make_model(**BERT), [text], MASK)
+    assert text.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 4])
+def test_the_vocabulary_is_looked_at_in_pieces(make_model, make_texts, monkeypatch, pieces):
+    model, texts = make_model(), make_texts(5, 8)
+    whole = log_likelihoods(model, texts)
+    monkeypatch.setattr(score, "_AT_ONCE", pieces)
+    for one, other in zip(whole, log_likelihoods(model, texts), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_masked_copies_are_packed(make_model, make_texts, watch):
+    model, texts = make_model(**BERT), make_texts(10, 3, 7)
+    shapes = watch(model)
+    pseudo_log_likelihoods(model, texts, MASK, batch_tokens=60)
+    read, needed = sum(rows * length for rows, length in shapes), 10 * 10 + 3 * 3 + 7 * 7
+    assert needed <= read <= 1.2 * needed
+    assert max(rows * length for rows, length in shapes) <= 70
+
+
+def test_one_token_and_no_texts(make_model):
+    gpt, bert = make_model(), make_model(**BERT)
+    assert [part.shape for part in log_likelihoods(gpt, [[3]])] == [(0,)]
+    assert [part.shape for part in pseudo_log_likelihoods(bert, [[3]], MASK)] == [(1,)]
+    assert log_likelihoods(gpt, []) == []
+    assert pseudo_log_likelihoods(bert, [], MASK) == []
+
+
+def test_bf16_says_nearly_the_same_in_float32(make_model, make_texts):
+    texts = make_texts(*LENGTHS)
+    model = make_model(dtype=torch.float32, initializer_range=0.1)
+    whole = np.concatenate(log_likelihoods(model, texts))
+    half = np.concatenate(log_likelihoods(model, texts, precision="bf16"))
+    assert whole.dtype == half.dtype == np.float32
+    assert 0 < np.abs(whole - half).max() < 0.05
+
+
+def test_the_model_is_left_as_it_was_found(make_model, make_texts):
+    model, texts = make_model(hidden_dropout=0.5).train(), make_texts(6)
+    np.testing.assert_array_equal(log_likelihoods(model, texts)[0], log_likelihoods(model, texts)[0])
+    assert all(module.training for module in model.modules())
+
+
+def test_each_kind_of_model_has_its_own_score(make_model, make_texts):
+    with pytest.raises(UserError, match="pseudo-log-likelihoods"):
+        log_likelihoods(make_model(**BERT), make_texts(3))
+    with pytest.raises(UserError, match="causal model cannot see"):
+        pseudo_log_likelihoods(make_model(), make_texts(3), MASK)
+
+
+def test_what_cannot_be_scored_is_refused(make_model):
+    model, bert = make_model(), make_model(**BERT)
+    for text, message in (([], "no tokens"), ([1] * 41, "at most 40"), ([29], "token id 29")):
+        with pytest.raises(UserError, match=message):
+            log_likelihoods(model, [text])
+        with pytest.raises(UserError, match=message):
+            pseudo_log_likelihoods(bert, [text], MASK)
+    with pytest.raises(UserError, match=r"mask_id\[0\] holds token id 31"):
+        pseudo_log_likelihoods(bert, [[1]], 31)
+    with pytest.raises(UserError, match="unknown head of this model: 'language_model'"):
+        log_likelihoods(make_model({"classification": 2}), [[1]])
