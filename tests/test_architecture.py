@@ -21,7 +21,7 @@ FLOORS = {
     "rooms": ("recipes", "evaluation", "explain", "safety", "serve"),
     "front": ("auto", "advise"),
     "actions": ("verbs",),
-    "door": ("__init__", "cli"),
+    "door": ("__init__", "__main__", "cli"),
 }
 ONE_ROOM = ("ground", "door")  # floors that are a single room: within a room, imports are free
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -29,7 +29,7 @@ class Finetuning(Config):
             steps=0, learning_rate=5e-4, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
         )
     )
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01, embedding_scale=1.0))
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,6 +39,8 @@ class Finetuning(Config):
             raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
         if self.max_length is not None and self.max_length < 4:
             raise UserError(f"max_length must be at least 4, not {self.max_length}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed must be between 0 and 2**32 - 1, not {self.seed}")
 
 
 def finetune_model(

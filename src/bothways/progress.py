@@ -5,6 +5,7 @@ person waits for, wraps its work in ``display()``: a live bar on a terminal, a l
 stderr.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -106,7 +107,7 @@ class _Terminal:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
-            console=Console(stderr=True),
+            console=Console(stderr=True, width=None if os.environ.get("COLUMNS") != "0" else 80),
             transient=True,
         )
 

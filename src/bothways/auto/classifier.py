@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bothways.auto.examples import read_rows
+from bothways.auto.examples import Examples, read_examples, read_rows
 from bothways.auto.fitting import HEAD, default_learning_rate, fit_rows, replace_head, with_classes
-from bothways.auto.labels import KINDS, Label, held_out, listed, positions, read_labels, reading_of, two_or_more
+from bothways.auto.labels import KINDS, Label, held_out, listed, positions, reading_of, two_or_more
 from bothways.auto.tokenizer import AutoTokenizer
-from bothways.batch import Row
 from bothways.checkpoints.checkpoint import Loaded, load, save_checkpoint
 from bothways.checkpoints.weights import outputs
 from bothways.errors import UserError
@@ -44,19 +43,27 @@ class AutoModelForSequenceClassification:
         trained: what came of the last ``fit``: steps, seconds, each epoch's validation; None before.
     """
 
-    def __init__(self, model: Model, tokenizer: AutoTokenizer | None, labels: tuple[Label, ...] | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        tokenizer: AutoTokenizer | None = None,
+        labels: tuple[Label, ...] | None = None,
+        num_labels: int | None = None,
+    ) -> None:
         """Put together what ``from_pretrained`` loads.
 
         Args:
             model: has a classification head.
             tokenizer: of the model.
             labels: of the head's outputs, in their order; None: the head is untrained.
+            num_labels: outputs of the head, where they were chosen and labels 0, 1, 2, … shall keep them.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.trained: Trained | None = None
         self._labels = labels
-        self._sized = False
+        self._num_labels = num_labels
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, *, num_labels: int | None = None) -> Self:
@@ -75,9 +82,8 @@ class AutoModelForSequenceClassification:
             torch.manual_seed(0)
             loaded = load(name_or_folder, heads={HEAD: num_labels or 0})
         tokenizer = AutoTokenizer.of_model(loaded.tokenizer, loaded.folder) if loaded.tokenizer else None
-        made = cls(loaded.model.eval().to(default_device()), tokenizer, _stored_labels(loaded))
-        made._sized = num_labels is not None
-        return made
+        model = loaded.model.eval().to(default_device())
+        return cls(model, tokenizer=tokenizer, labels=_stored_labels(loaded), num_labels=num_labels)
 
     @property
     def labels(self) -> tuple[Label, ...] | None:
@@ -129,14 +135,15 @@ class AutoModelForSequenceClassification:
         rate = default_learning_rate(self.model.config) if learning_rate is None else learning_rate
         settings = _settings(epochs, batch_size, rate, seed)
         with display(progress):
-            rows, found = self._examples(inputs, labels)
-            training, validating = self._split(rows, found, validation, seed)
-            classes = self._classes_for(training[1])
-            values = [(part, positions(targets, classes)) for part, targets in (training, validating) if part]
+            examples = self._examples(inputs, labels)
+            training, validating = self._split(examples, validation, seed)
+            classes = self._classes_for(training.labels)
+            learnt, measured = (
+                with_classes(part.rows, positions(part.labels, classes), self.model.config) if part.rows else []
+                for part in (training, validating)
+            )
             self._become(classes, seed)
-            learnt, *measured = [with_classes(part, value, self.model.config) for part, value in values]
-            objective = Classification(num_labels=len(classes))
-            self.trained = fit_rows(self.model, objective, learnt, measured[0] if measured else [], settings)
+            self.trained = fit_rows(self.model, Classification(num_labels=len(classes)), learnt, measured, settings)
         return self
 
     def predict(self, inputs: Any, *, progress: bool = True) -> NDArray[Any]:
@@ -166,9 +173,9 @@ class AutoModelForSequenceClassification:
         """
         classes = self._check_fitted()
         with display(progress):
-            rows, found = self._examples(inputs, labels)
-            expected = positions(found, classes)
-            logits = read_head(self.model, HEAD, rows, precision=precision_of(self.model))
+            examples = self._examples(inputs, labels)
+            expected = positions(examples.labels, classes)
+            logits = read_head(self.model, HEAD, examples.rows, precision=precision_of(self.model))
         return accuracy(logits.argmax(axis=-1).tolist(), expected.tolist())
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -196,43 +203,31 @@ class AutoModelForSequenceClassification:
         labels = listed(self._labels) if self._labels else "not fitted yet"
         return f"{type(self).__name__}({self.num_parameters():,} parameters; labels: {labels})"
 
-    def _examples(self, inputs: Any, labels: Any) -> tuple[list[Row], list[Label]]:
-        """Return inputs and labels, read and of one length."""
-        rows, found = read_rows(inputs, self.tokenizer, self.model), read_labels(labels)
-        if len(rows) != len(found):
-            raise UserError(f"there are {len(rows)} inputs and {len(found)} labels; each input needs one label")
-        return rows, found
+    def _examples(self, inputs: Any, labels: Any) -> Examples:
+        return read_examples(inputs, labels, self.tokenizer, self.model)
 
-    def _split(
-        self, rows: list[Row], labels: list[Label], validation: Any, seed: int
-    ) -> tuple[tuple[list[Row], list[Label]], tuple[list[Row], list[Label]]]:
+    def _split(self, examples: Examples, validation: Any, seed: int) -> tuple[Examples, Examples]:
         """Return what to learn from and what to validate on, which may be empty."""
         if isinstance(validation, tuple | list):
             if len(validation) != 2:
                 raise UserError(f"validation must be two things, the inputs and the labels, not {len(validation)}")
-            return (rows, labels), self._examples(*validation)
-        automatic = SHARE if len(rows) >= FEWEST else 0.0
-        share = automatic if validation is None else validation
+            return examples, self._examples(*validation)
+        count = len(examples.rows)
+        share = (SHARE if count >= FEWEST else 0.0) if validation is None else validation
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise UserError(
-                f"validation must be inputs with labels, or a share of at least 0 and below 1, not {share!r}"
-            )
-        out = held_out(labels, share, seed, most=MOST if validation is None else None)
-        kept, left = np.flatnonzero(~out).tolist(), np.flatnonzero(out).tolist()
-        if left:
-            note(f"{len(left):,} of {len(rows):,} examples are held out to choose the best epoch by")
-        return ([rows[i] for i in kept], [labels[i] for i in kept]), (
-            [rows[i] for i in left],
-            [labels[i] for i in left],
-        )
+            raise UserError(f"validation must be inputs with labels, or a share from 0 to less than 1, not {share!r}")
+        out = held_out(examples.labels, share, seed, most=MOST if validation is None else None)
+        if validation and not out.any():
+            raise UserError(f"validation={share} of {count} examples is less than one of each class; hold out more")
+        if out.any():
+            note(f"{out.sum():,} of {count:,} examples are held out to choose the best epoch by")
+        return examples.where(~out), examples.where(out)
 
     def _classes_for(self, labels: list[Label]) -> tuple[Label, ...]:
         """Return the classes that the head will have: those it has, if the labels are among them."""
         found = two_or_more(labels)
-        known = self._labels
-        if known is None and self._sized:
-            known = tuple(range(outputs(self.model)[HEAD]))
-        return reading_of(labels, known) or found
+        chosen = tuple(range(self._num_labels)) if self._num_labels else None
+        return reading_of(labels, self._labels or chosen) or found
 
     def _become(self, classes: tuple[Label, ...], seed: int) -> None:
         """Give the model the classes, and a new head unless its own is trained for them."""

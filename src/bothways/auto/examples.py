@@ -1,14 +1,14 @@
 """What users give a classifier to read, as rows: encodings of any make, or raw texts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways import progress
 from bothways.auto.encodings import is_flat
-from bothways.auto.labels import as_list
+from bothways.auto.labels import Label, as_list, is_missing, read_labels
 from bothways.auto.tokenizer import AutoTokenizer
 from bothways.batch import Row, row
 from bothways.errors import UserError
@@ -17,6 +17,27 @@ from bothways.model.heads import Model
 
 READ = ("input_ids", "attention_mask", "token_type_ids")
 LEFT = ("special_tokens_mask", "offset_mapping", "length", "labels")  # what tokenizers may add, and no model reads
+
+
+class Examples(NamedTuple):
+    """Rows of one sequence each, and their labels."""
+
+    rows: list[Row]
+    labels: list[Label]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Examples":
+        """Return those that a mask [n] chooses."""
+        index = np.flatnonzero(chosen).tolist()
+        return Examples([self.rows[i] for i in index], [self.labels[i] for i in index])
+
+
+def read_examples(inputs: Any, labels: Any, tokenizer: AutoTokenizer | None, model: Model) -> Examples:
+    """Return inputs and labels, read and of one length; see ``read_rows`` and ``read_labels``."""
+    found = read_labels(labels)
+    rows = read_rows(inputs, tokenizer, model)
+    if len(rows) != len(found):
+        raise UserError(f"there are {len(rows)} inputs and {len(found)} labels; each input needs one label")
+    return Examples(rows, found)
 
 
 def read_rows(inputs: Any, tokenizer: AutoTokenizer | None, model: Model) -> list[Row]:
@@ -47,32 +68,33 @@ def encode_texts(items: Sequence[Any], tokenizer: AutoTokenizer | None) -> Mappi
     """Encode raw texts, or pairs of them, cutting those that the model cannot read whole, and say how many that are."""
     if tokenizer is None:
         raise UserError("this model comes without a tokenizer, so it reads encodings only, and no texts")
-    pairs = [(item,) if isinstance(item, str) else item for item in items]
-    for number, pair in enumerate(pairs):
-        paired = isinstance(pair, tuple | list) and all(isinstance(text, str) for text in pair)
-        if not paired or len(pair) != len(pairs[0]) or len(pair) > 2:
-            raise UserError(_not_a_text(items[number], number))
+    pairs = [_pair(item, number) for number, item in enumerate(items)]
+    odd = next((number for number, pair in enumerate(pairs) if len(pair) != len(pairs[0])), None)
+    if odd is not None:
+        one, other = ("one text", "a pair") if len(pairs[odd]) == 1 else ("a pair of texts", "one")
+        raise UserError(f"inputs[{odd}] is {one}, and inputs[0] {other}; give either throughout")
     columns = [list(texts) for texts in zip(*pairs, strict=True)]
     limit = tokenizer.model_max_length
     encodings = tokenizer(*columns)
     too_long = 0 if limit is None else sum(len(ids) > limit for ids in encodings.input_ids)
     if not too_long:
         return encodings
-    progress.note(
-        f"{too_long:,} of {len(items):,} texts have more than {limit} tokens; the model reads their beginning"
-    )
+    progress.note(f"{too_long:,} of {len(items):,} texts have more than {limit} tokens and are cut to that")
     return tokenizer(*columns, truncation=True)
 
 
-def _not_a_text(item: Any, number: int) -> str:
-    if item is None or item != item:
-        return f"inputs[{number}] is missing ({item}); leave that example out"
-    if np.ndim(item):
-        return (
-            f"inputs[{number}] is no text: {item!r}; give texts, or pairs of texts throughout, or whole encodings "
-            "with their attention_mask, as the tokenizer returns them"
-        )
-    return f"inputs[{number}] must be a text, not {item!r}"
+def _pair(item: Any, number: int) -> tuple[str, ...]:
+    """Return a text, or a pair of texts, as a tuple of one or two."""
+    if isinstance(item, str):
+        return (item,)
+    if isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(text, str) for text in item):
+        return tuple(item)
+    if is_missing(item):
+        raise UserError(f"inputs[{number}] is missing ({item}); leave that example out")
+    raise UserError(
+        f"inputs[{number}] is no text: {item!r}; give texts, or pairs of texts, or whole encodings with their "
+        "attention_mask, as the tokenizer returns them"
+    )
 
 
 def _column(encoding: Mapping[str, Any], name: str) -> Any:
@@ -94,12 +116,13 @@ def _encoded_rows(columns: Mapping[str, Any], tokenizer: AutoTokenizer | None, m
         raise UserError("there is not one example")
     _check_equal(ids, masks, "attention_mask")
     _check_equal(ids, types, "token_type_ids")
-    kept = (
-        [np.ones(len(part), dtype=np.bool_) for part in ids] if masks is None else [m.astype(np.bool_) for m in masks]
-    )
     if masks is None:
         _refuse_padding(ids, tokenizer)
-    sequences = check_sequences(model, [part[keep] for part, keep in zip(ids, kept, strict=True)], "inputs")
+        masks = [np.ones_like(part) for part in ids]
+    kept = [mask.astype(np.bool_) for mask in masks]
+    sequences = [part[keep] for part, keep in zip(ids, kept, strict=True)]
+    _check_lengths(sequences, model.config.max_position_embeddings)
+    sequences = check_sequences(model, sequences, "inputs")
     segments = None if types is None else [part[keep] for part, keep in zip(types, kept, strict=True)]
     return _rows(sequences, segments, model)
 
@@ -108,7 +131,7 @@ def _arrays(column: Any) -> list[NDArray[Any]] | None:
     """Return a column as one array for each text."""
     if column is None:
         return None
-    rows = _array(column) if hasattr(column, "detach") else column
+    rows = _array(column) if hasattr(column, "detach") else list(column)
     return [_array(part) for part in ([rows] if is_flat(rows) else rows)]
 
 
@@ -124,6 +147,15 @@ def _check_equal(ids: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]] | N
     for number, (one, other) in enumerate(zip(ids, others, strict=True)):
         if one.shape != other.shape:
             raise UserError(f"inputs[{number}] has {one.size} input_ids and {other.size} numbers in its {name}")
+
+
+def _check_lengths(ids: Sequence[NDArray[Any]], limit: int) -> None:
+    for number, part in enumerate(ids):
+        if len(part) > limit:
+            raise UserError(
+                f"inputs[{number}] has {len(part)} tokens, and the model reads at most {limit}; give the tokenizer "
+                "truncation=True"
+            )
 
 
 def _refuse_padding(ids: Sequence[NDArray[Any]], tokenizer: AutoTokenizer | None) -> None:

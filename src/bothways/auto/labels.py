@@ -1,5 +1,6 @@
 """Labels, as users have them: whole numbers, booleans or text, in a list, an array, a tensor or a column of a table."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -38,11 +39,16 @@ def as_list(values: Any) -> list[Any]:
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none, as tables mark it: None, NaN, or pandas' NA."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
+
+
 def _plain(label: Any, number: int) -> Label:
     label = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
     if isinstance(label, bool | int | str):
         return label
-    if label is None or label != label or type(label).__name__ == "NAType":  # only NaN differs from itself
+    if is_missing(label):
         raise UserError(f"labels[{number}] is missing ({label}); leave that example out or label it")
     if np.ndim(label):
         raise UserError(f"labels must be one for each text, and labels[{number}] is {label!r}")

@@ -6,6 +6,7 @@ Shapes: n texts, T tokens of one.
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -69,7 +70,8 @@ class AutoTokenizer:
         config, settings = _read(folder / "config.json"), _read(folder / "tokenizer_config.json")
         limits = [*(config.get(name) for name in _LIMITS), settings.get("model_max_length")]
         known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < _LARGEST]
-        segments = config.get("type_vocab_size", 2 if tokenizer.kind == "wordpiece" and not config else 0)
+        bert = tokenizer.kind == "wordpiece" and config.get("model_type", "bert") == "bert"
+        segments = config.get("type_vocab_size", 2 if bert else 0)
         return cls(tokenizer, model_max_length=min(known, default=None), token_types=segments not in (0, 1))
 
     def __call__(
@@ -81,6 +83,7 @@ class AutoTokenizer:
         padding: bool | Padding | Literal["do_not_pad"] | None = False,
         max_length: int | None = None,
         return_tensors: Literal["np", "pt"] | None = None,
+        add_special_tokens: bool = True,
         split_special_tokens: bool = True,
     ) -> Encodings:
         """Encode a text, or n of them.
@@ -93,24 +96,42 @@ class AutoTokenizer:
             padding: True or ``"longest"``: pad to the longest text; ``"max_length"``: to ``max_length``.
             max_length: most tokens, the frame included; None: what the model can read.
             return_tensors: ``"np"`` or ``"pt"``: arrays or tensors [n, T]; None: lists.
+            add_special_tokens: put the model's frame around each text.
             split_special_tokens: read ``[MASK]`` and its like in a text as plain letters; with False as the special
                 token, which then anyone who writes the text can set.
         Raises:
             UserError: a text is no text, the numbers of texts differ, or an option has no such value.
         """
         single = isinstance(text, str)
-        first, second = _texts(text, "text"), None if text_pair is None else _texts(text_pair, "text_pair")
-        if second is not None and (len(first) != len(second) or single != isinstance(text_pair, str)):
+        first, second = _texts(text, "text"), [] if text_pair is None else _texts(text_pair, "text_pair")
+        if text_pair is not None and (len(first) != len(second) or single != isinstance(text_pair, str)):
             raise UserError(f"there are {len(first)} texts and {len(second)} in text_pair; give one for each text")
         cut, pad = _choice("truncation", truncation, TRUNCATIONS), _choice("padding", padding, PADDINGS)
         limit = self._limit(max_length, needed=bool(cut) or pad == "max_length")
-        encoded = self._encode(first, second, cut, limit, split_special_tokens)
+        firsts, seconds = (self._plain(texts, split_special_tokens) for texts in (first, second))
+        backend = self.tokenizer.backend
+        if cut and limit is not None:
+            frame = backend.num_special_tokens_to_add(bool(seconds)) if add_special_tokens else 0
+            _cut_all(firsts, seconds, cut, limit - frame)
+        pairs = zip_longest(firsts, seconds)
+        encoded = [backend.post_process(one, other, add_special_tokens=add_special_tokens) for one, other in pairs]
         length = {"": None, "longest": max((len(each) for each in encoded), default=0), "max_length": limit}[pad]
         return self._columns(encoded, length, return_tensors, single=single)
 
-    def encode(self, text: str, text_pair: str | None = None, **options: Any) -> list[int]:
-        """Return the token ids of one text or pair, framed; options are those of a call."""
-        return list(self(text, text_pair, **options).input_ids)
+    def encode(
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        truncation: bool | Truncation | None = False,
+        max_length: int | None = None,
+        add_special_tokens: bool = True,
+    ) -> list[int]:
+        """Return the token ids of one text or pair; the options are those of a call."""
+        called = self(
+            text, text_pair, truncation=truncation, max_length=max_length, add_special_tokens=add_special_tokens
+        )
+        return list(called.input_ids)
 
     def decode(self, token_ids: Any, *, skip_special_tokens: bool = False) -> str:
         """Return the text of token ids: a list, array or tensor [T]."""
@@ -153,26 +174,17 @@ class AutoTokenizer:
             raise UserError("this tokenizer knows no limit of its model; give max_length")
         return limit
 
-    def _encode(
-        self, first: Sequence[str], second: Sequence[str] | None, cut: str, limit: int | None, plain: bool
-    ) -> list[Encoding]:
-        """Return framed encodings. The cut is ours, since the library's is a setting that its users would share."""
-        backend = self.tokenizer.backend
-        backend.encode_special_tokens = plain
-        firsts = backend.encode_batch(list(first), add_special_tokens=False)
-        seconds = backend.encode_batch(list(second), add_special_tokens=False) if second is not None else None
-        if cut:
-            assert limit is not None
-            _cut_all(firsts, seconds, cut, limit - backend.num_special_tokens_to_add(seconds is not None))
-        pairs = zip(firsts, seconds if seconds is not None else [None] * len(firsts), strict=True)
-        return [backend.post_process(one, other, add_special_tokens=True) for one, other in pairs]
+    def _plain(self, texts: list[str], split_special_tokens: bool) -> list[Encoding]:
+        """Return encodings without any frame."""
+        self.tokenizer.backend.encode_special_tokens = split_special_tokens
+        return list(self.tokenizer.backend.encode_batch(texts, add_special_tokens=False))
 
     def _columns(
         self, encoded: Sequence[Encoding], length: int | None, return_tensors: str | None, *, single: bool
     ) -> Encodings:
         """Return the columns, padded to a length and in the form that is asked for."""
-        filler = self.tokenizer.special_ids
-        padding = filler.get("pad", filler.get("eos", 0))  # GPT has no padding token; the mask tells it apart
+        special = self.tokenizer.special_ids
+        padding = special.get("pad", special.get("eos", 0))  # GPT has no padding token; the mask tells it apart
         columns = {
             "input_ids": [_padded(each.ids, length, padding) for each in encoded],
             "token_type_ids": [_padded(each.type_ids, length, 0) for each in encoded],
@@ -207,15 +219,16 @@ def _choice(name: str, value: Any, legal: Any) -> str:
     raise unknown(f"value of {name}:", value, map(str, legal))
 
 
-def _cut_all(firsts: Sequence[Encoding], seconds: Sequence[Encoding] | None, cut: str, room: int) -> None:
-    """Cut encodings in place, so that each, or each pair together, has at most ``room`` tokens."""
+def _cut_all(firsts: Sequence[Encoding], seconds: Sequence[Encoding], cut: str, room: int) -> None:
+    """Cut encodings in place, so that each, or each pair together, has at most ``room`` tokens.
+
+    The library could do it, but by a setting of the tokenizer, which others use too.
+    """
     if room < 0:
         raise UserError(f"max_length leaves no room for a text: the special tokens alone are {-room} more")
-    for number, first in enumerate(firsts):
-        second = seconds[number] if seconds is not None else None
-        other = len(second) if second is not None else 0
-        keep_first, keep_second = _kept(len(first), other, cut, room)
-        if keep_first < 0 or keep_second < 0:
+    for number, (first, second) in enumerate(zip_longest(firsts, seconds)):
+        keep_first, keep_second = _kept(len(first), len(second or ()), cut, room)
+        if min(keep_first, keep_second) < 0:
             raise UserError(f"text {number} is too long, and cutting it {cut!r} is not enough; use truncation=True")
         first.truncate(keep_first)
         if second is not None:

@@ -6,6 +6,7 @@ interrupted (Ctrl-C, SIGTERM); 141 whoever read the output has gone.
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ import click
 from bothways.cli.grammar import explain
 from bothways.cli.verbs import command
 from bothways.errors import BothwaysError, OutOfDiskError, UserError
+
+NO_MEMORY = re.compile("can't allocate memory|out of memory")  # torch's words for it, on the CPU and on a GPU
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail("interrupted", 128 + signal.SIGINT)
     except OSError as error:
         return fail_of_system(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        return fail("there is not enough memory for this; choose smaller sizes", UserError.exit_code)
 
 
 def prepare_streams() -> None:

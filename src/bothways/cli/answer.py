@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +32,25 @@ class Answer:
 def show(answer: Answer, *, as_json: bool) -> None:
     """Print an answer on stdout."""
     if as_json:
-        ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-        sys.stdout.write(json.dumps(plain(answer.values), ensure_ascii=ascii_only, allow_nan=False) + "\n")
+        sys.stdout.write(to_json(answer.values) + "\n")
         return
     for part in answer.shown:
         if isinstance(part, str):
-            sys.stdout.write(part + "\n")
+            # A model may write anything, and a terminal obeys what it is sent.
+            safe = CONTROL.sub("\N{REPLACEMENT CHARACTER}", part) if sys.stdout.isatty() else part
+            sys.stdout.write(safe + "\n")
         else:
             from rich.console import Console
 
             # Without a terminal, or with COLUMNS=0, there is no width to keep to.
             width = shutil.get_terminal_size((160, 24)).columns
             Console(file=sys.stdout, width=width).print(part)
+
+
+def to_json(value: Any) -> str:
+    """Return JSON on one line; what stdout could not print is escaped as JSON does it."""
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(plain(value), ensure_ascii=ascii_only, allow_nan=False)
 
 
 def plain(value: Any) -> Any:
@@ -56,12 +66,12 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def table(rows: Iterable[Sequence[Any]], *, title: str, columns: Sequence[str] = ("", "")) -> "RenderableType":
+def table(rows: Iterable[Sequence[Any]], *, columns: Sequence[str] = ("", "")) -> "RenderableType":
     """Return rows as a table; text stands left, numbers right."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", title_style="bold", show_header=any(columns))
+    made = Table(show_header=any(columns))
     for at, column in enumerate(columns):
         made.add_column(column, justify="right" if at else "left", overflow="fold")
     for row in rows:

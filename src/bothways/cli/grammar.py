@@ -91,7 +91,8 @@ def explain(error: click.UsageError) -> str:
         flags = [flag for parameter in context.command.get_params(context) for flag in parameter.opts if "-" in flag]
         settings = " Settings go by --set, as in --set training.learning_rate=0.001." if "--set" in flags else ""
         message = f"{unknown('flag', error.option_name, flags)}{settings}"
-    return f"{message} Help: {context.command_path if context else 'bothways'} --help"
+    end = "" if message.endswith(("?", ".")) else "."
+    return f"{message}{end} Help: {context.command_path if context else 'bothways'} --help"
 
 
 def several(flag: str, name: str, *, required: bool = False, text: str) -> Callable[[Any], Any]:

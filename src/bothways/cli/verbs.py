@@ -1,6 +1,6 @@
 """The verbs and their flags; what a verb does is the Python function of its name, imported when it runs."""
 
-import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import bothways
-from bothways.cli.answer import Answer, flat, in_words, next_step, plain, table
+from bothways.cli.answer import Answer, flat, in_words, next_step, table, to_json
 from bothways.cli.grammar import FILE, Verb, Verbs, as_json, model, resume, seed, settings, several
 from bothways.errors import UserError
 
@@ -42,7 +42,7 @@ def demo(out: Path, no_open: bool, **options: Any) -> Answer:
     figures = bothways.demo(out=out, open_page=not no_open, **options)
     from bothways.evaluation.report import summary_table
 
-    return Answer(values=figures, shown=[summary_table(figures), f"Report: {out / 'report.html'}"])
+    return Answer(values=figures, shown=[summary_table(figures), *(f"Next: {line}" for line in figures["commands"])])
 
 
 @command.command(cls=Verb, epilog="bothways prepare my-texts/ --out data --vocab-size 4096")
@@ -78,7 +78,7 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
     columns = ("split", *next(iter(manifest["splits"].values())))
     title = f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {manifest['language']}"
     hint = next_step("pretrain", "RECIPE", "--data", out, "--out", "RUN")
-    return Answer(values=values, shown=[table(splits, title=title, columns=columns), hint])
+    return Answer(values=values, shown=[title, table(splits, columns=columns), hint])
 
 
 @command.command(cls=Verb, epilog="bothways pretrain gpt-mini --data data --out gpt --minutes 30")
@@ -100,7 +100,7 @@ def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
     written = ("generate", "--model", out, "Once upon a time")
     understood = ("finetune", "TASK", "--model", out, "--train", "FILE", "--out", "RUN")
     hint = next_step(*(written if done.experiment.model.attention == "causal" else understood))
-    return Answer(values=values, shown=[table(flat(values), title=f"Pretrained {recipe}"), hint])
+    return Answer(values=values, shown=[f"Pretrained {recipe}", table(flat(values)), hint])
 
 
 @command.command(cls=Verb, epilog="bothways finetune classification --model bert --train train.csv --out sorter")
@@ -120,7 +120,7 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
     """
     values = bothways.finetune(task, out=out, **options).to_dict()
     hint = next_step("evaluate", task, "--model", out, "--test", "FILE")
-    return Answer(values=values, shown=[table(flat(values), title=f"Fine-tuned for {task}"), hint])
+    return Answer(values=values, shown=[f"Fine-tuned for {task}", table(flat(values)), hint])
 
 
 @command.command(cls=Verb, epilog="bothways evaluate classification --model sorter --test test.csv")
@@ -140,10 +140,9 @@ def evaluate(task: str, **options: Any) -> Answer:
         (name.replace("_", " "), found.value, f"{found.low:.4g} to {found.high:.4g}", scores.baseline.get(name, ""))
         for name, found in scores.metrics.items()
     ]
-    shown = table(
-        rows, title=f"{task}: {in_words(scores.n)} examples", columns=("", "value", "95 % interval", "baseline")
-    )
-    return Answer(values=scores.to_dict(), shown=[shown, f"Baseline: {scores.baseline_name}"])
+    measured = table(rows, columns=("", "value", "95 % interval", "baseline"))
+    shown = [f"{task}: {in_words(scores.n)} examples", measured, f"Baseline: {scores.baseline_name}"]
+    return Answer(values=scores.to_dict(), shown=shown)
 
 
 @command.command(cls=Verb, epilog="bothways predict classification --model sorter --input new.csv")
@@ -168,8 +167,8 @@ def predict(task: str, source: Path, out: Path, **options: Any) -> Answer:
     if not stdout and not stdin and out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"--out {str(out)!r} is the file that --input reads; name another one")
     examples = read_lines(sys.stdin) if stdin else source
-    predictions = plain(bothways.predict(task, examples=examples, **options))
-    lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
+    predictions = bothways.predict(task, examples=examples, **options)
+    lines = [to_json(prediction) for prediction in predictions]
     values = {"task": task, "model": options["model"], "n": len(lines)}
     if stdout:
         return Answer(values={**values, "predictions": predictions}, shown=lines)
@@ -191,5 +190,6 @@ def predict(task: str, source: Path, out: Path, **options: Any) -> Answer:
 @as_json
 def generate(prompt: str, model: str, **options: Any) -> Answer:
     """Let a GPT go on with a text; without a PROMPT it begins one."""
+    prompt = os.fsencode(prompt).decode("utf-8", "surrogateescape")  # a locale without UTF-8 has read it otherwise
     (text,) = bothways.generate(model, prompt, **options)
     return Answer(values={"model": model, "prompt": prompt, "text": text, **options}, shown=[text])

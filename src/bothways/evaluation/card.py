@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bothways import __version__
 
 
 def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
         "",
         f"# {title}",
         "",
-        f"Made by bothways {__version__}.",
+        f"Made by bothways {version('bothways')}.",
         "",
         "## Figures",
         "",

@@ -34,7 +34,7 @@ def gpt2_small() -> Experiment:
             warmup_share=0.01,
             final_share=0.1,
         ),
-        optimizer=OptimizerConfig(name="adamw"),
+        optimizer=OptimizerConfig(name="adamw", embedding_scale=1.0),
         tokenizer="bpe",
     )
 
@@ -67,7 +67,7 @@ def bert_base() -> Experiment:
         training=TrainingConfig(
             row_length=128, batch_tokens=2**15, learning_rate=1e-4, schedule="linear", warmup_share=0.01
         ),
-        optimizer=OptimizerConfig(name="adamw", weight_decay=0.01, beta2=0.999, eps=1e-6),
+        optimizer=OptimizerConfig(name="adamw", weight_decay=0.01, beta2=0.999, eps=1e-6, embedding_scale=1.0),
         tokenizer="wordpiece",
     )
 

@@ -1,5 +1,6 @@
 """Which document answers a query: both become vectors, and the nearest are found."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,6 +116,7 @@ def bm25(queries: Sequence[str], documents: Sequence[str]) -> NDArray[Any]:
     """
     import bm25s
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it reports every index it builds
     index = bm25s.BM25()
     index.index([word_list(document) for document in documents], show_progress=False)
     return np.stack([np.asarray(index.get_scores(word_list(query))) for query in queries])

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from bothways.errors import UserError, unknown
 from bothways.text.files import Paths, SourceFile, find_files, open_file
-from bothways.text.rows import READERS, RECORD_READERS, Row
+from bothways.text.rows import READERS, RECORD_READERS, SourceRow
 
 OnBad = Literal["error", "replace", "skip"]
 
@@ -174,7 +174,7 @@ class _Intake:
             self.report.skipped_files[suffix] = self.report.skipped_files.get(suffix, 0) + number
         return files
 
-    def rows(self, files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Row, dict[str, Any]]]:
+    def rows(self, files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, SourceRow, dict[str, Any]]]:
         """Yield rows that have values; the rest is counted here."""
         for file in files:
             self.report.files += 1
@@ -189,17 +189,17 @@ class _Intake:
                         yield file, row, row.values
         self._judge()
 
-    def reject(self, file: SourceFile, row: Row, reason: str) -> None:
+    def reject(self, file: SourceFile, row: SourceRow, reason: str) -> None:
         """Leave a row out, or stop."""
         rejected = Rejected(file=str(file.path), line=row.line, byte_offset=row.offset, reason=reason)
         if self._on_bad == "error":
-            raise UserError(f"{rejected}; to go on without bad records, choose on_bad 'skip'")
+            raise UserError(f"{str(rejected).rstrip('.')}; mend it, or prepare with --on-bad skip to leave such records out")
         self.report.rejected += row.lines
         if len(self.report.first_rejected) < _SHOWN:
             self.report.first_rejected.append(rejected)
         self._bad(rejected)
 
-    def _mended(self, file: SourceFile, row: Row) -> bool:
+    def _mended(self, file: SourceFile, row: SourceRow) -> bool:
         if self._on_bad != "replace":
             return False
         self.report.replaced += 1

@@ -19,7 +19,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class SourceRow:
     """One record, or what is left of it.
 
     ``values`` without ``problem`` is a sound row, with one a row in which U+FFFD stands for broken characters; neither
@@ -36,7 +36,7 @@ class Row:
     """Lines that a row that cannot be read has taken with it."""
 
 
-Reader = Callable[[SourceFile, BufferedReader], Iterator[Row]]
+Reader = Callable[[SourceFile, BufferedReader], Iterator[SourceRow]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,34 +76,34 @@ def _mend(text: str) -> str:
     return _SURROGATES.sub("\ufffd", text)
 
 
-def read_text(_: SourceFile, stream: BufferedReader) -> Iterator[Row]:
+def read_text(_: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     """Yield the whole file as one row with the column ``text``; CRLF becomes LF."""
     start = _skip_mark(stream)
     data = stream.read()
     text, problem, place = _decode(data)
     line = 1 + data.count(b"\n", 0, place)
-    yield Row(line=line, offset=start + place, values={"text": _mend(text).replace("\r\n", "\n")}, problem=problem)
+    yield SourceRow(line=line, offset=start + place, values={"text": _mend(text).replace("\r\n", "\n")}, problem=problem)
 
 
 # JSON
 
 
-def read_json_lines(_: SourceFile, stream: BufferedReader) -> Iterator[Row]:
+def read_json_lines(_: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     """Yield a row for every line."""
     for line in _lines(stream):
         if not line.text.strip(" \t\r\n"):
-            yield Row(line=line.number, offset=line.offset)
+            yield SourceRow(line=line.number, offset=line.offset)
             continue
         try:
             value = _DECODER.decode(line.text)
         except (ValueError, RecursionError) as error:
             problem = line.problem or f"not one JSON object on one line: {_reason(error)}"
-            yield Row(line=line.number, offset=line.problem_offset, problem=problem)
+            yield SourceRow(line=line.number, offset=line.problem_offset, problem=problem)
         else:
             yield _object_row(value, line.text, line.problem, line=line.number, offset=line.problem_offset)
 
 
-def read_json(file: SourceFile, stream: BufferedReader) -> Iterator[Row]:
+def read_json(file: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     """Yield a row for every object of a list, or for the one object there is. The whole file is held in memory.
 
     Raises:
@@ -122,16 +122,16 @@ def read_json(file: SourceFile, stream: BufferedReader) -> Iterator[Row]:
         raise UserError(f"{str(file.path)!r} is not valid JSON: {problem or error}") from None
 
 
-def _object_row(value: Any, raw: str, problem: str, *, line: int, offset: int) -> Row:
+def _object_row(value: Any, raw: str, problem: str, *, line: int, offset: int) -> SourceRow:
     if not isinstance(value, dict):
         kind = "null" if value is None else type(value).__name__
-        return Row(line=line, offset=offset, problem=f"a JSON object is needed, not {kind}")
+        return SourceRow(line=line, offset=offset, problem=f"a JSON object is needed, not {kind}")
     if problem or "\\ud" in raw or "\\uD" in raw:  # otherwise no surrogate can be in it, and searching is saved
         plain = json.dumps(value, ensure_ascii=False)
         broken = _SURROGATES.search(plain)
         value = json.loads(_mend(plain)) if broken else value
         problem = (problem or "half of a surrogate pair is not valid Unicode") if broken else ""
-    return Row(line=line, offset=offset, values=value, problem=problem)
+    return SourceRow(line=line, offset=offset, values=value, problem=problem)
 
 
 def _json_values(text: str) -> Iterator[tuple[int, int, Any]]:
@@ -201,7 +201,7 @@ class _Taken:
         return next((line for line in self.row if line.problem), None)
 
 
-def read_csv(file: SourceFile, stream: BufferedReader) -> Iterator[Row]:
+def read_csv(file: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     """Yield a row for every row below the header; every cell is text as it stands, ``NA`` and ``007`` too.
 
     Raises:
@@ -213,7 +213,7 @@ def read_csv(file: SourceFile, stream: BufferedReader) -> Iterator[Row]:
     return _table(file, taken, csv.reader(taken, strict=True))
 
 
-def read_tsv(file: SourceFile, stream: BufferedReader) -> Iterator[Row]:
+def read_tsv(file: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     """Yield a row for every line below the header, its cells parted by tabs, as in ``read_csv``.
 
     Quotes are ordinary characters, as published data sets use them; only a cell that a CSV writer must have quoted,
@@ -233,7 +233,7 @@ def _unquote(cell: str) -> str:
     return inside.replace('""', '"') if quoted else cell
 
 
-def _table(file: SourceFile, taken: _Taken, rows: Iterator[list[str]]) -> Iterator[Row]:
+def _table(file: SourceFile, taken: _Taken, rows: Iterator[list[str]]) -> Iterator[SourceRow]:
     header = _header(file, taken, rows)
     while True:
         taken.row.clear()
@@ -248,15 +248,15 @@ def _table(file: SourceFile, taken: _Taken, rows: Iterator[list[str]]) -> Iterat
         yield _table_row(header, cells, problem, taken)
 
 
-def _table_row(header: list[str], cells: list[str], problem: str, taken: _Taken) -> Row:
+def _table_row(header: list[str], cells: list[str], problem: str, taken: _Taken) -> SourceRow:
     broken = taken.broken()
     place = broken or taken.row[0]
     if cells and len(cells) != len(header):
         problem = f"{len(cells)} cells, where the header has {len(header)}"
     if problem or not cells:
-        return Row(line=place.number, offset=place.problem_offset, problem=problem, lines=len(taken.row))
+        return SourceRow(line=place.number, offset=place.problem_offset, problem=problem, lines=len(taken.row))
     values = {name: _mend(cell) if broken else cell for name, cell in zip(header, cells, strict=True)}
-    return Row(line=place.number, offset=place.problem_offset, values=values, problem=place.problem)
+    return SourceRow(line=place.number, offset=place.problem_offset, values=values, problem=place.problem)
 
 
 def _header(file: SourceFile, taken: _Taken, rows: Iterator[list[str]]) -> list[str]:

@@ -137,7 +137,10 @@ class Shards:
         self.manifest = read_json(self.folder / "manifest.json")
         if not isinstance(self.manifest, dict) or self.manifest.get("version") != VERSION:
             raise UserError(f"{str(folder)!r} was prepared by another version of bothways; prepare it again")
-        for name, expected in self.manifest["files"].items():
+        files = self.manifest.get("files")
+        if not isinstance(files, dict) or not isinstance(self.manifest.get("splits"), dict):
+            raise DamagedFileError(f"the manifest of {str(folder)!r} is damaged; prepare the corpus again")
+        for name, expected in files.items():
             self._check(name, expected, verify)
 
     def _check(self, name: str, expected: dict[str, Any], verify: bool) -> None:

@@ -3,11 +3,11 @@
 The file format is Hugging Face's ``tokenizer.json``; training and encoding are done by the ``tokenizers`` library.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import json
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -97,7 +97,7 @@ class Tokenizer:
             raise UserError(f"{str(file)!r} is larger than the {LIMIT // 2**20} MiB that a tokenizer may have")
         read_json(file)
         try:
-            return cls(Backend.from_file(str(file)))
+            return cls(Backend.from_str(file.read_text(encoding="utf-8")))
         except BaseException as error:  # the library's own panics do not derive from Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
@@ -106,7 +106,7 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike."""
         folder = Path(folder)
-        self.backend.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         specials = {f"{role}_token": self.backend.id_to_token(index) for role, index in self.special_ids.items()}
         values = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -6,16 +6,18 @@ from typing import Literal
 from bothways.config import Config
 from bothways.errors import UserError
 
+MOST_TOKENS = 2**26  # of one step
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Config):
     """How long, how fast and in what portions a model learns."""
 
     steps: int = 1000
-    batch_tokens: int = 8192  # tokens of one optimizer step
+    batch_tokens: int = 4096  # tokens of one optimizer step
     micro_batch_tokens: int = 8192  # tokens of one forward pass; fewer than batch_tokens: gradients accumulate
     row_length: int = 256  # tokens of one packed row
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     schedule: Literal["warmup_stable_decay", "cosine", "linear", "constant"] = "warmup_stable_decay"
     warmup_share: float = 0.05  # of all steps
     decay_share: float = 0.4  # of all steps; warmup_stable_decay only
@@ -32,8 +34,8 @@ class TrainingConfig(Config):
             if not 0 <= getattr(self, name) <= 10**9:
                 raise UserError(f"training.{name} must be between 0 and a thousand million, not {getattr(self, name)}")
         for name in ("batch_tokens", "micro_batch_tokens", "row_length", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST_TOKENS:
+                raise UserError(f"training.{name} must be between 1 and {MOST_TOKENS:,}, not {getattr(self, name)}")
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"training.{name} must be above 0, not {getattr(self, name)}")
@@ -52,7 +54,7 @@ class OptimizerConfig(Config):
     beta2: float = 0.95
     eps: float = 1e-8
     momentum: float = 0.95  # Muon's
-    embedding_scale: float = 1.0  # the learning rate of embeddings, as a multiple
+    embedding_scale: float = 4.0  # the learning rate of embeddings, as a multiple
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2", "momentum"):

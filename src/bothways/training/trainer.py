@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bothways import progress
 from bothways.batch import Batch, Objective
-from bothways.checkpoints.checkpoint import checkpoints_in, load_checkpoint, save_checkpoint
+from bothways.checkpoints.checkpoint import checkpoints_in, clean, load_checkpoint, newest_complete, save_checkpoint
 from bothways.errors import NonFiniteError, UserError
 from bothways.model.heads import Model
 from bothways.text.tokenizer import Tokenizer
@@ -279,10 +279,14 @@ class _Fitting:
     def resume(self) -> None:
         """Become what the newest complete checkpoint was."""
         run = self.trainer.run
-        found = checkpoints_in(run.folder) if run else []
-        if run is None or not found:
+        if run is None:
             return
-        loaded = load_checkpoint(found[-1], heads=self.objective.heads)
+        if run.folder.exists():
+            clean(run.folder)
+        found = newest_complete(run.folder)
+        if found is None:
+            return
+        loaded = load_checkpoint(found, heads=self.objective.heads, verify=False)  # verified when it was chosen
         state = dict(loaded.state or {})
         refuse_difference(state.pop("fingerprint"), dict(run.fingerprint))
         self.batches.seek(state.pop("position"))

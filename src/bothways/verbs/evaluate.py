@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from bothways import progress
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
 from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
 from bothways.text.documents import Record
 from bothways.training.machine import default_device
-from bothways.verbs.finetune import Paths, read_examples
+from bothways.verbs.finetune import Paths, read_examples, unknown_labels
 from bothways.verbs.folders import check_file, write_file
 
 
@@ -29,6 +30,8 @@ def evaluate(task: str, *, model: str | Path, test: Paths, out: str | Path | Non
         check_file(Path(out))
     found, loaded = load_trained(task, model)
     examples = read_examples(found, test)
+    if strange := unknown_labels(found, examples):
+        progress.note(f"labels that this model has not learnt and can only get wrong: {', '.join(strange)}")
     predictions = found.predict(loaded, examples, seed=seed)
     scores = evaluate_task(found, task, predictions, examples, model=str(model), seed=seed)
     if out is not None:
@@ -108,7 +111,8 @@ def read_lines(stream: TextIO | None) -> list[str | dict[str, Any]]:
 def read_object(text: str, where: str) -> dict[str, Any]:
     """Return the JSON object that a line holds."""
     try:
-        found = json.loads(text)
+        found = dict(json.loads(text))
+        json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is JSON and no text
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} begins as a JSON object and is none: {error}") from None
-    return dict(found)
+        raise UserError(f"{where} begins as a JSON object and is no valid one: {error}") from None
+    return found

@@ -10,6 +10,7 @@ import torch
 from bothways import progress
 from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load
 from bothways.config import Config
+from bothways.errors import UserError
 from bothways.evaluation.card import write_card
 from bothways.evaluation.curves import plot_metrics
 from bothways.finetuning import Finetuning, finetune_model, with_length
@@ -74,6 +75,8 @@ def finetune(
     examples = read_examples(found, train)
     held_out = read_examples(found, validation) if validation else []
     fitted = found.fitted_to(examples)
+    if strange := unknown_labels(fitted, held_out):
+        raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
     loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed)
     labels = getattr(fitted, "labels", None) or None
     with locked(folder):
@@ -97,6 +100,12 @@ def read_examples(task: Task, paths: Paths, *, answers: bool = True) -> list[Exa
     sources = [paths] if isinstance(paths, str | Path) else list(paths)
     columns = [*task.INPUTS, *(task.ANSWERS if answers else {})]
     return check_examples(task, read_records(sources, columns=columns), answers=answers)
+
+
+def unknown_labels(task: Task, examples: Sequence[Example]) -> list[str]:
+    """Return the labels of examples that a task, if it has labels at all, cannot give."""
+    known = getattr(task, "labels", None)
+    return sorted({example["label"] for example in examples} - set(known)) if known else []
 
 
 def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0) -> Loaded:

@@ -1,6 +1,7 @@
 """Output folders and files: never half-written, never somebody else's."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def building(out: str | Path) -> Iterator[Path]:
 
 
 def check_free(out: Path) -> None:
-    """Refuse a folder that holds something, or a path that is a file.
+    """Refuse a folder that holds something, a path that is a file, and a place where no folder can be made.
 
     Raises:
         UserError: it does.
@@ -47,6 +48,9 @@ def check_free(out: Path) -> None:
             raise UserError(f"the folder {str(out)!r} is not empty; name a new one with --out, or remove it")
         if out.exists() and not out.is_dir():
             raise UserError(f"{str(out)!r} is a file; name a folder with --out")
+        there = next(folder for folder in (out, *out.parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UserError(f"{str(out)!r} cannot be made, since {str(there)!r} is no folder that you may write to")
     except OSError as error:
         raise os_error(error, out) from None
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bothways.checkpoints.checkpoint import load
+from bothways.errors import UserError
 from bothways.inference.generate import generate as generate_ids
 from bothways.inference.sampling import Sampling
 from bothways.tasks.task import precision_of, tokenizer_of
@@ -35,12 +36,15 @@ def generate(
     Returns:
         Each prompt with its continuation.
     """
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):  # so Python reads bytes that are not UTF-8
+            raise UserError(f"the prompt {text[:40]!r} is not valid Unicode; give it as UTF-8")
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
     loaded = load(model)
     loaded.model.to(default_device())
     tokenizer = tokenizer_of(loaded)
     special = tokenizer.special_ids
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
     begin = [special["bos"]] if "bos" in special else []
     written = generate_ids(
         loaded.model,

@@ -1,7 +1,7 @@
 """``bothways prepare``: text files to a corpus of token ids."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ from bothways.text.encoding import encode_documents
 from bothways.text.shards import SPLITS, Shards, gather, write_corpus, write_manifest
 from bothways.text.splitting import cut_long, split_of, without_duplicates
 from bothways.text.tokenizer import KINDS, Tokenizer
-from bothways.verbs.folders import building
+from bothways.verbs.folders import building, check_free
+
+MOST_TOKENS = 10_000_000  # of a vocabulary; the largest published ones have a quarter of a million
 
 
 def prepare(
@@ -35,7 +37,8 @@ def prepare(
     Args:
         paths: files and folders; see ``read_documents`` for what can be read.
         out: folder to make; it must be empty or not there.
-        tokenizer: ``"bpe"`` or ``"wordpiece"`` to train one on the training documents, or a tokenizer.json, model or run.
+        tokenizer: ``"bpe"`` or ``"wordpiece"`` to train one on the training documents; or a tokenizer.json, or a folder
+            with one: a model, a run, another corpus.
         vocab_size: of a trained tokenizer.
         text_column: of jsonl and csv files.
         language: of the text; ``"auto"`` finds it out.
@@ -50,6 +53,7 @@ def prepare(
     for name, share in (("validation-share", validation_share), ("test-share", test_share), ("max-bad", max_bad)):
         if not 0 <= share < 1:
             raise UserError(f"--{name} must be in [0, 1), not {share}")
+    check_free(Path(out))
     report = IngestReport()
     sources = [paths] if isinstance(paths, str | Path) else list(paths)
     documents = list(read_documents(sources, text_column=text_column, on_bad=on_bad, max_bad=max_bad, report=report))
@@ -74,35 +78,49 @@ def prepare_documents(
     language: Literal["auto", "en", "zh"] = "auto",
     validation_share: float = 0.01,
     test_share: float = 0.0,
-    ingest: dict[str, Any] | None = None,
+    ingest: Mapping[str, Any] | None = None,
 ) -> Shards:
     """Do what ``prepare`` does with documents that are already in memory."""
+    check_free(Path(out))
     read = list(documents)
-    distinct = cut_long(list(without_duplicates(read)))
+    distinct = list(without_duplicates(read))
     if not distinct:
         raise UserError("there is no text to prepare: every document is empty")
-    splits = split_documents(distinct, validation_share=validation_share, test_share=test_share)
-    if not splits["train"]:
-        raise UserError(f"{len(distinct)} documents are too few to train on; give more text")
-    kind = "auto" if language == "auto" else language
-    found = (
-        languages.detect("".join(document.text[:1000] for document in splits["train"][:200]))
-        if kind == "auto"
-        else kind
+    return prepare_splits(
+        split_documents(cut_long(distinct), validation_share=validation_share, test_share=test_share),
+        out=out,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        language=language,
+        ingest={**(ingest or {}), "documents_read": len(read), "duplicates": len(read) - len(distinct)},
     )
-    trained = get_tokenizer(tokenizer, [document.text for document in splits["train"]], vocab_size)
+
+
+def prepare_splits(
+    splits: Mapping[str, Sequence[Document]],
+    *,
+    out: str | Path,
+    tokenizer: str | Path = "bpe",
+    vocab_size: int = 8192,
+    language: Literal["auto", "en", "zh"] = "auto",
+    ingest: Mapping[str, Any] | None = None,
+) -> Shards:
+    """Do what ``prepare`` does with documents whose splits are decided."""
+    if not splits["train"]:
+        raise UserError("the documents are too few to hold any out and still train; give more text")
+    texts = {name: [document.text for document in splits[name]] for name in SPLITS if splits.get(name)}
+    if language == "auto":
+        language = languages.detect("".join(text[:1000] for text in texts["train"][:200]))
+    trained = get_tokenizer(tokenizer, texts["train"], vocab_size)
     with building(out) as folder:
         counts = {}
-        for name in SPLITS:
-            if splits[name] or name != "test":
-                texts = progress.track([document.text for document in splits[name]], f"Encoding {name}")
-                corpus = gather(encode_documents(texts, trained))
-                write_corpus(corpus, folder, name, len(trained))
-                counts[name] = {"documents": len(corpus), "bytes": corpus.num_bytes, "tokens": corpus.num_tokens}
+        for name, each in texts.items():
+            corpus = gather(encode_documents(progress.track(each, f"Encoding {name}"), trained))
+            write_corpus(corpus, folder, name, len(trained))
+            counts[name] = {"documents": len(corpus), "bytes": corpus.num_bytes, "tokens": corpus.num_tokens}
         trained.save(folder)
-        details = {"documents_read": len(read), "duplicates": len(read) - len(list(without_duplicates(read)))}
-        write_report(folder, {**(ingest or {}), **details})
-        write_manifest(folder, {"language": found, "vocab_size": len(trained), "splits": counts})
+        write_report(folder, dict(ingest or {}))
+        write_manifest(folder, {"language": language, "vocab_size": len(trained), "splits": counts})
     return Shards(out)
 
 
@@ -120,6 +138,8 @@ def split_documents(
 
 def get_tokenizer(tokenizer: str | Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     """Train a tokenizer of that kind, or load the one that is named."""
+    if vocab_size > MOST_TOKENS:
+        raise UserError(f"--vocab-size must be at most {MOST_TOKENS:,}, not {vocab_size:,}")
     if tokenizer in KINDS:
         kind = next(kind for kind in KINDS if kind == tokenizer)
         return Tokenizer.train(
@@ -128,9 +148,10 @@ def get_tokenizer(tokenizer: str | Path, texts: Sequence[str], vocab_size: int) 
     path = Path(tokenizer)
     if path.suffix != ".json" and not path.is_dir() and path.parent == Path():
         raise UserError(
-            f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json or a model's folder, not {str(path)!r}"
+            f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json or a folder with one, not {str(path)!r}"
         )
-    return Tokenizer.load(path if path.suffix == ".json" else resolve(path))
+    own = path.suffix == ".json" or (path / "tokenizer.json").is_file()
+    return Tokenizer.load(path if own else resolve(path))
 
 
 def write_report(folder: Path, values: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from bothways.evaluation.card import write_card
 from bothways.evaluation.curves import plot_metrics
 from bothways.experiment import Experiment, load_experiment, make_evaluator, make_objective
 from bothways.model.heads import Model
+from bothways.objectives.causal_lm import CausalLM
+from bothways.objectives.masked_lm import MaskedLM
 from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
 from bothways.text.shards import Shards
@@ -26,7 +28,9 @@ from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
 from bothways.verbs.folders import check_free, locked
 
-VALIDATION_TOKENS = 100_000
+MOST_VALIDATION_TOKENS = (
+    100_000  # of one evaluation; fewer where the whole run is short, so that it costs a few per cent
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,22 +88,22 @@ def pretrain(
     started = resume and (folder / "plan.json").exists()
     if not started:
         check_free(folder)
-    given_steps = any(setting.partition("=")[0].strip() == "training.steps" for setting in settings)
-    if given_steps and minutes is not None:
-        raise UserError("--minutes and --set training.steps both say how long to train; give one of them")
-    objective = make_objective(experiment, tokenizer)
+    given_steps = names_steps(experiment, settings, minutes)
+    objective = get_objective(experiment, tokenizer)
+    model = make_model(experiment, objective.heads, start_from)
     with locked(folder):
         if started:
             plan = Plan.load(folder / "plan.json")
-            steps = experiment.training.steps if given_steps or plan.minutes is None else None
-            check_same_length(plan, steps=None if minutes else steps, minutes=minutes)
+            said = given_steps or (minutes is None and plan.minutes is None)
+            check_same_length(plan, steps=experiment.training.steps if said else None, minutes=minutes)
         else:
             plan = plan_steps(experiment, objective, shards.corpus("train"), minutes=minutes)
             plan.save(folder / "plan.json")
         experiment = scheduled(experiment, plan)
         if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
             experiment.save(folder / "experiment.json")
-        trained = run_experiment(experiment, objective, shards, tokenizer, folder, start_from=start_from, resume=resume)
+        run = Run(folder=folder, tokenizer=tokenizer, fingerprint=fingerprint(experiment, shards, start_from))
+        trained = run_experiment(experiment, model, objective, shards, run, resume=resume)
         plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
         done = Pretrained(folder=folder, experiment=experiment, plan=plan, trained=trained)
         write_card(folder, title=recipe if isinstance(recipe, str) else "bothways model", figures=done.to_dict())
@@ -116,8 +120,34 @@ def get_experiment(recipe: str | Experiment) -> Experiment:
     return load_experiment(path)
 
 
+def get_objective(experiment: Experiment, tokenizer: Tokenizer) -> CausalLM | MaskedLM:
+    """Return what an experiment minimises; a tokenizer that does not suit it is refused with the way out."""
+    if experiment.model.vocab_size < len(tokenizer):
+        raise UserError(
+            f"model.vocab_size is {experiment.model.vocab_size}, and the data's tokenizer has {len(tokenizer)} tokens"
+        )
+    try:
+        return make_objective(experiment, tokenizer)
+    except UserError as error:
+        raise UserError(f"{error}; prepare the text for this recipe with --tokenizer {experiment.tokenizer}") from None
+
+
+def names_steps(experiment: Experiment, settings: Sequence[str], minutes: float | None) -> bool:
+    """Return whether the user says the number of steps; a time budget may not stand beside it.
+
+    Raises:
+        UserError: it does, or neither gives a single step.
+    """
+    named = any(setting.partition("=")[0].strip() == "training.steps" for setting in settings)
+    if named and minutes is not None:
+        raise UserError("--minutes and --set training.steps both say how long to train; give one of them")
+    if minutes is None and not experiment.training.steps:
+        raise UserError("training.steps is 0: give --minutes, or --set training.steps=N with at least one step")
+    return named
+
+
 def check_same_length(plan: Plan, *, steps: int | None, minutes: float | None) -> None:
-    """Refuse to resume a run with another length than it was planned with; None: nothing was said.
+    """Refuse to resume a run with another length than it was planned with; None: the user has not said it again.
 
     Raises:
         UserError: it differs.
@@ -143,16 +173,9 @@ def scheduled(experiment: Experiment, plan: Plan) -> Experiment:
 
 
 def run_experiment(
-    experiment: Experiment,
-    objective: Any,
-    shards: Shards,
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    start_from: str | Path | None,
-    resume: bool,
+    experiment: Experiment, model: Model, objective: Any, shards: Shards, run: Run, *, resume: bool
 ) -> Trained:
-    """Build the model and train it."""
+    """Train a model as an experiment says."""
     training = experiment.training
     batches = PretrainingBatches(
         shards.corpus("train"),
@@ -163,9 +186,9 @@ def run_experiment(
         seed=experiment.seed,
     )
     evaluate = None
-    if "validation-00000.idx" in shards.manifest["files"] and shards.manifest["splits"]["validation"]["documents"]:
-        evaluate = make_evaluator(experiment, objective, shards.corpus("validation"), tokens=VALIDATION_TOKENS)
-    run = Run(folder=folder, tokenizer=tokenizer, fingerprint=fingerprint(experiment, shards, start_from))
+    if "validation" in shards.manifest["splits"]:
+        tokens = min(MOST_VALIDATION_TOKENS, training.steps * training.batch_tokens // 100)
+        evaluate = make_evaluator(experiment, objective, shards.corpus("validation"), tokens=tokens)
     trainer = Trainer(
         training,
         experiment.optimizer,
@@ -174,8 +197,7 @@ def run_experiment(
         evaluate=evaluate,
         description="Pretraining " + ("GPT" if experiment.model.attention == "causal" else "BERT"),
     )
-    model = make_model(experiment, objective.heads, start_from).to(default_device())
-    return trainer.fit(model, batches, objective, resume=resume)
+    return trainer.fit(model.to(default_device()), batches, objective, resume=resume)
 
 
 def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None) -> Model:

