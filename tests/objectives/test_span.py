@@ -42,7 +42,10 @@ def test_log_sum_exp_is_what_plain_loops_give(groups):
     group = torch.arange(30) % groups
     group = group[torch.randperm(30)]
     expected = [
-        [math.log(sum(math.exp(values[item, column]) for item in range(30) if group[item] == number)) for column in (0, 1, 2)]
+        [
+            math.log(sum(math.exp(values[item, column]) for item in range(30) if group[item] == number))
+            for column in (0, 1, 2)
+        ]
         for number in range(groups)
     ]
     assert torch.allclose(log_sum_exp(values, group, groups), torch.tensor(expected, dtype=torch.float64), rtol=1e-13)

@@ -1,12 +1,14 @@
-"""What a model must beat: TF-IDF with logistic regression, BM25 and an n-gram of order one, each from a well-kept library."""
+"""What a model must beat: TF-IDF with logistic regression, the frequencies of tokens, a packer of files."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bothways.language import word_list
+from bothways.metrics.bits_per_byte import bits_per_byte
 from bothways.text.shards import Corpus
 
 
@@ -26,14 +28,14 @@ def tfidf_logistic_regression(
 
 def _unigrams_and_bigrams(text: str) -> list[str]:
     found = word_list(text)
-    return [*found, *(f"{first} {second}" for first, second in zip(found, found[1:], strict=False))]
+    return [*found, *(f"{first} {second}" for first, second in pairwise(found))]
 
 
-def unigram_nats(train: Corpus, test: Sequence[Corpus], vocab_size: int) -> list[float]:
-    """Return the nats per token of each corpus under the token frequencies of ``train``, one added to each count."""
+def unigram_bits_per_byte(train: Corpus, test: Corpus, vocab_size: int) -> float:
+    """Return the bits per byte of ``test`` under the token frequencies of ``train``, one added to each count."""
     counts = np.bincount(np.asarray(train.input_ids), minlength=vocab_size) + 1.0
     nats: NDArray[Any] = -np.log(counts / counts.sum())
-    return [float(nats[np.asarray(corpus.input_ids)].mean()) for corpus in test]
+    return bits_per_byte(nats=float(nats[np.asarray(test.input_ids)].sum()), num_bytes=test.num_bytes)
 
 
 def most_frequent_share(train: Corpus, tokens: NDArray[Any]) -> float:

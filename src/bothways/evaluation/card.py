@@ -1,11 +1,11 @@
 """The model card that lies in a run's folder."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
 
 
 def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
         "## How to use it",
         "",
         "```bash",
-        *_uses(json.loads(experiment), folder.name),
+        *_uses(json.loads(experiment), shlex.quote(str(folder))),
         "```",
         "",
         "## How it was made",
@@ -50,12 +50,12 @@ def write_card(folder: Path, *, title: str, figures: Mapping[str, Any]) -> None:
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _uses(experiment: Mapping[str, Any], name: str) -> list[str]:
+def _uses(experiment: Mapping[str, Any], model: str) -> list[str]:
     if "task" in experiment:
-        return [f"bothways predict {experiment['task']} --model {name} --input FILE"]
+        return [f"bothways predict {experiment['task']} --model {model} --input FILE"]
     if experiment["model"]["attention"] == "causal":
-        return [f'bothways generate "A prompt" --model {name}']
-    return [f"bothways finetune classification --model {name} --train FILE --out NEW"]
+        return [f'bothways generate "A prompt" --model {model}']
+    return [f"bothways finetune classification --model {model} --train FILE --out NEW"]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

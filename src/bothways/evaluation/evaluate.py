@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bothways.metrics.bootstrap import Interval, bootstrap
 from bothways.tasks.task import Example, Prediction, Task
+
+RESAMPLES = 200  # of all examples, for a figure that is no mean over them, such as macro F1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +61,15 @@ def evaluate_task(
 def intervals(
     task: Task, predictions: Sequence[Prediction], examples: Sequence[Example], *, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return each figure with its interval: over the examples' own scores, or over samples of the examples where the
-    figure is no mean of such scores (macro F1)."""
-    figures, each = task.measure(predictions, examples), task.measure_each(predictions, examples)
-    found = {}
-    for name, value in figures.items():
+    """Return each figure with its 95 % interval: most are means, and the examples' own scores are drawn from."""
+    each = task.measure_each(predictions, examples)
+    pairs = list(zip(predictions, examples, strict=True))
+
+    def measure(name: str) -> Interval:
         if name in each:
-            found[name] = bootstrap(each[name], seed=seed)
-        else:
-            rng = np.random.default_rng(seed)
-            samples = [rng.integers(len(examples), size=len(examples)) for _ in range(200)]
-            values = [
-                task.measure([predictions[at] for at in sample], [examples[at] for at in sample])[name]
-                for sample in samples
-            ]
-            low, high = np.quantile(values, [0.025, 0.975])
-            found[name] = Interval(value=value, low=float(low), high=float(high))
-    return found
+            return bootstrap(each[name], seed=seed)
+        return bootstrap(
+            pairs, statistic=lambda drawn: task.measure(*zip(*drawn, strict=True))[name], resamples=RESAMPLES, seed=seed
+        )
+
+    return {name: measure(name) for name in task.measure(predictions, examples)}

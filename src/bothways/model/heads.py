@@ -148,9 +148,13 @@ class Model(nn.Module):
         return self.transformer(batch, cache)
 
     def read(self, head: str, hidden_states: Tensor, batch: Batch, index: Tensor | None = None) -> Tensor:
-        """Return what a head says of [B, T, C] hidden states at ``index`` (by default: at the batch's targets)."""
+        """Return what a head says of [B, T, C] hidden states at ``index`` (by default: at the batch's targets).
+
+        It is in float32 or better, so that a softmax over many classes stays exact.
+        """
         index = batch.targets[head].index if index is None else index
-        return self.heads[head](hidden_states.flatten(0, 1), batch, index)
+        said: Tensor = self.heads[head](hidden_states.flatten(0, 1), batch, index)
+        return said.to(torch.promote_types(said.dtype, torch.float32))
 
     @property
     def device(self) -> torch.device:

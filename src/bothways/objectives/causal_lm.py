@@ -68,4 +68,4 @@ def token_loss(model: Model, batch: Batch) -> Loss:
     """Return the summed cross-entropy of the language model head at the batch's targets, in nats."""
     target = batch.targets["language_model"]
     logits = model.read("language_model", model(batch), batch)
-    return Loss(sum=functional.cross_entropy(logits.float(), target.value, reduction="sum"), count=len(target.value))
+    return Loss(sum=functional.cross_entropy(logits, target.value, reduction="sum"), count=len(target.value))

@@ -31,9 +31,9 @@ class Classification:
     def loss(self, model: Model, batch: Batch) -> dict[str, Loss]:
         """Return the loss named ``classification``, summed over sequences."""
         target = batch.targets["classification"]
-        logits = model.read("classification", model(batch), batch).float()
+        logits = model.read("classification", model(batch), batch)
         if self.multi_label:
-            total = functional.binary_cross_entropy_with_logits(logits, target.value.float(), reduction="sum")
+            total = functional.binary_cross_entropy_with_logits(logits, target.value.to(logits), reduction="sum")
         else:
             total = functional.cross_entropy(
                 logits, target.value, reduction="sum", label_smoothing=self.label_smoothing

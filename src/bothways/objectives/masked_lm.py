@@ -157,7 +157,7 @@ class MaskedLM:
         losses = {}
         for name, head, weight in self._losses():
             target = batch.targets[head]
-            logits = model.read(head, hidden_states, batch).float()
+            logits = model.read(head, hidden_states, batch)
             total = functional.cross_entropy(logits, target.value, reduction="sum")
             losses[name] = Loss(sum=total, count=len(target.value), weight=weight)
         return losses

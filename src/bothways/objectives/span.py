@@ -33,7 +33,7 @@ class Span:
         """Return the loss named ``span``: the mean of both ends' losses, summed over passages."""
         target = batch.targets["span"]
         assert target.group is not None, "span targets say which passage they belong to"
-        logits = model.read("span", model(batch), batch).float()
+        logits = model.read("span", model(batch), batch)
         groups = int(target.group.max()) + 1
         hits = logits.masked_fill(target.value == 0, -torch.inf)
         nats = log_sum_exp(logits, target.group, groups) - log_sum_exp(hits, target.group, groups)

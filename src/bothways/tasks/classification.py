@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from bothways.batch import Attention, Row
+from bothways.batch import Row
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
 from bothways.inference.encode import read_head
@@ -13,19 +13,17 @@ from bothways.metrics.accuracy import accuracy
 from bothways.metrics.macro_f1 import macro_f1
 from bothways.model.config import TransformerConfig
 from bothways.objectives.classification import Classification as ClassificationObjective
-from bothways.tasks.task import Example, Prediction, precision_of, softmax, text_row, tokenizer_of
+from bothways.tasks.task import Example, Prediction, Task, precision_of, softmax, text_row, tokenizer_of
 from bothways.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(Task):
     """A text in, a label and the probability of each out."""
 
     INPUTS: ClassVar[Mapping[str, str]] = {"text": "the text to classify"}
     ANSWERS: ClassVar[Mapping[str, str]] = {"label": "the name of its class"}
-    ATTENTION: ClassVar[Attention | None] = None
     MONITOR: ClassVar[str] = "accuracy"
-    PACKS_ALL: ClassVar[bool] = False
     BASELINE: ClassVar[str] = "always the commonest label of the examples themselves"
 
     labels: tuple[str, ...] = ()

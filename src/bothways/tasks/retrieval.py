@@ -4,12 +4,12 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.batch import Attention, Row, Target, join
+from bothways.batch import Row, Target, join
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.inference.encode import encode
 from bothways.language import word_list
@@ -18,33 +18,24 @@ from bothways.metrics.recall import recall
 from bothways.metrics.reciprocal_rank import reciprocal_rank
 from bothways.model.config import TransformerConfig
 from bothways.objectives.contrastive import Contrastive
-from bothways.tasks.task import Example, Prediction, precision_of, text_row, tokenizer_of
+from bothways.tasks.task import Example, Prediction, Task, precision_of, text_row, tokenizer_of
 from bothways.text.tokenizer import Tokenizer
 
 SHOWN = 100  # documents of a ranking
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retrieval:
+class Retrieval(Task):
     """A query in, documents out, best first. The collection is every distinct document among the examples."""
 
     INPUTS: ClassVar[Mapping[str, str]] = {"query": "what is looked for", "document": "a text of the collection"}
     ANSWERS: ClassVar[Mapping[str, str]] = {}  # an example's own document is its answer
-    ATTENTION: ClassVar[Attention | None] = None
     MONITOR: ClassVar[str] = "ndcg@10"
     PACKS_ALL: ClassVar[bool] = True
     BASELINE: ClassVar[str] = "BM25"
 
     query_length: int = 64
     document_length: int = 256
-
-    def fitted_to(self, examples: Sequence[Example]) -> Self:  # noqa: ARG002
-        """Nothing is learnt before training."""
-        return self
-
-    def restored(self, labels: Sequence[str] | None) -> Self:  # noqa: ARG002
-        """Nothing is kept but the weights."""
-        return replace(self)
 
     def objective(self) -> Contrastive:
         """Each query nearer to its own document than to any other of the step."""
@@ -112,14 +103,14 @@ class Retrieval:
 def bm25(queries: Sequence[str], documents: Sequence[str]) -> NDArray[Any]:
     """Return the BM25 score of each query and document, [queries, documents], by the library bm25s.
 
-    English is cut into words, Chinese into characters.
+    English is cut into words, Chinese into characters; what has neither (``:-)``) finds nothing but its like.
     """
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # it reports every index it builds
     index = bm25s.BM25()
-    index.index([word_list(document) for document in documents], show_progress=False)
-    return np.stack([np.asarray(index.get_scores(word_list(query))) for query in queries])
+    index.index([word_list(document) or [" "] for document in documents], show_progress=False)
+    return np.stack([np.asarray(index.get_scores(word_list(query) or [" "])) for query in queries])
 
 
 def collection(examples: Sequence[Example]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a task is: examples with named columns, how one becomes a row to learn from, how answers are found and judged."""
+"""What a task is: examples with named columns, how they become rows to learn from, how answers are found and judged."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -10,8 +10,11 @@ from bothways import discover
 from bothways.batch import Attention, Objective, Row, Target, row
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
+from bothways.inference.generate import generate
+from bothways.inference.sampling import Sampling
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
+from bothways.objectives.causal_lm import CausalLM
 from bothways.text.documents import Record
 from bothways.text.tokenizer import Tokenizer
 from bothways.training.machine import resolve_precision
@@ -21,7 +24,7 @@ Prediction = dict[str, Any]
 
 
 class Task(Protocol):
-    """One file of this folder; its class is named as the file, in CamelCase, and needs no arguments.
+    """One file of this folder; its class is named as the file, in CamelCase, derives from this, and needs no arguments.
 
     Attributes:
         INPUTS: columns that prediction needs, each with what it means.
@@ -34,20 +37,22 @@ class Task(Protocol):
 
     INPUTS: ClassVar[Mapping[str, str]]
     ANSWERS: ClassVar[Mapping[str, str]]
-    ATTENTION: ClassVar[Attention | None]
+    ATTENTION: ClassVar[Attention | None] = None
     MONITOR: ClassVar[str]
-    PACKS_ALL: ClassVar[bool]
+    PACKS_ALL: ClassVar[bool] = False
     BASELINE: ClassVar[str]
 
-    def fitted_to(self, examples: Sequence[Example]) -> Self:
+    def fitted_to(self, examples: Sequence[Example]) -> Self:  # noqa: ARG002
         """Return the task with what it learns of the training examples before training: the labels, say.
 
         Raises:
             UserError: they do not suffice.
         """
+        return self
 
-    def restored(self, labels: Sequence[str] | None) -> Self:
+    def restored(self, labels: Sequence[str] | None) -> Self:  # noqa: ARG002
         """Return the task as it was when a checkpoint was saved."""
+        return self
 
     def objective(self) -> Objective:
         """Return what training minimises."""
@@ -59,7 +64,8 @@ class Task(Protocol):
         """Return the model's answer to each example; its answer columns are not looked at."""
 
     def measure(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
-        """Return the task's figures."""
+        """Return the task's figures: the means of the examples' own, if they are no others."""
+        return {name: sum(each) / len(each) for name, each in self.measure_each(predictions, examples).items()}
 
     def measure_each(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, list[float]]:
         """Return each example's own score, for the figures that are means of them."""
@@ -93,14 +99,19 @@ def check_examples(task: Task, records: Iterable[Record], *, answers: bool) -> l
             if isinstance(value, int | float) and not isinstance(value, bool) and column == "label":
                 record.values[column] = value = str(value)
             if not isinstance(value, str) or not value.strip():
-                found = ", ".join(record.values)
-                raise UserError(
-                    f"{record.source}: the column {column!r} ({meaning}) is missing or empty; there are: {found}"
-                )
+                raise UserError(f"{record.source}: the column {column!r} ({meaning}) {_fault(record.values, column)}")
         examples.append(record.values)
     if not examples:
         raise UserError(f"there is not one example; a file needs the columns {', '.join(columns)}")
     return examples
+
+
+def _fault(values: Mapping[str, Any], column: str) -> str:
+    """Return what is wrong with a column that does not hold a text."""
+    if column not in values:
+        return f"is missing; there are: {', '.join(values)}"
+    kind = "null" if values[column] is None else type(values[column]).__name__
+    return "is empty" if isinstance(values[column], str) else f"must hold text, and holds {kind}"
 
 
 def check_attention(task: Task, name: str, config: TransformerConfig) -> None:
@@ -141,6 +152,38 @@ def text_row(
     index = np.array([len(ids) - 1 if config.pooling == "last" else 0])
     made = {head: Target(index=index, value=np.array([value])) for head, value in (targets or {}).items()}
     return row(ids, config.attention, token_type_ids=np.zeros(len(ids)), targets=made)
+
+
+def answer_row(prompt: Sequence[int], answer: Sequence[int], tokenizer: Tokenizer) -> Row:
+    """Return a prompt, which begins with the start token, and what must be written after it, up to the end token."""
+    objective = CausalLM(bos_id=prompt[0], eos_id=tokenizer.special_id("eos"))
+    return objective.sequence(np.asarray(answer, dtype=np.int64), prompt=np.asarray(prompt[1:], dtype=np.int64))
+
+
+def write(
+    loaded: Loaded, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, sampling: Sampling, seed: int = 0
+) -> list[str]:
+    """Return what a GPT writes after each prompt, up to its end token; other special tokens are never written.
+
+    Args:
+        loaded: the model and its tokenizer.
+        prompts: token ids.
+        max_new_tokens, sampling, seed: see ``inference.generate``.
+    """
+    tokenizer = tokenizer_of(loaded)
+    special = tokenizer.special_ids
+    stop = {special["eos"]} if "eos" in special else set()
+    written = generate(
+        loaded.model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        stop_ids=stop,
+        forbidden_ids=set(special.values()) - stop,
+        seed=seed,
+        precision=precision_of(loaded.model),
+    )
+    return [tokenizer.decode(answer.ids) for answer in written]
 
 
 def tokenizer_of(loaded: Loaded) -> Tokenizer:

@@ -97,7 +97,7 @@ class PretrainingBatches:
 
     def _next_chunk(self) -> None:
         self._barren_chunks += 1
-        if self._barren_chunks > self._chunks + 1:
+        if self._barren_chunks > 2 * self._chunks:  # the one good chunk may be an epoch's first and the next one's last
             raise UserError(
                 "the training text yields no example: sentence pairs need documents of more than one sentence; prepare the "
                 "text as longer documents, or train with objective.pairs=none"

@@ -38,7 +38,7 @@ def validate(
             hidden_states = model(batch)
             logits = {head: model.read(head, hidden_states, batch) for head in batch.targets}
         for head, target in batch.targets.items():
-            total = functional.cross_entropy(logits[head].float(), target.value, reduction="sum")
+            total = functional.cross_entropy(logits[head], target.value, reduction="sum")
             nats[head] = nats.get(head, 0.0) + float(total)
             correct[head] = correct.get(head, 0) + int((logits[head].argmax(-1) == target.value).sum())
             count[head] = count.get(head, 0) + len(target.value)

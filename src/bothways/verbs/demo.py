@@ -14,10 +14,9 @@ import numpy as np
 from bothways import progress
 from bothways.checkpoints.checkpoint import load
 from bothways.errors import UserError
-from bothways.evaluation.baselines import most_frequent_share, unigram_nats, xz_bits_per_byte
+from bothways.evaluation.baselines import most_frequent_share, unigram_bits_per_byte, xz_bits_per_byte
 from bothways.evaluation.report import write_report
 from bothways.experiment import held_out_batches, make_objective
-from bothways.metrics.bits_per_byte import bits_per_byte
 from bothways.model.heads import Model
 from bothways.text.shards import Shards
 from bothways.text.tokenizer import Tokenizer
@@ -198,9 +197,8 @@ class _Demonstration:
         test = data.corpus("test")
         batches = held_out_batches(experiment, objective, test, np.arange(len(test)))
         found = validate(model, batches, num_bytes=test.num_bytes)
-        [nats] = unigram_nats(data.corpus("train"), [test], len(Tokenizer.load(data.folder)))
         texts = [document.text for document in self.material.documents["test"]]
-        unigram = bits_per_byte(nats=nats * test.num_tokens, num_bytes=test.num_bytes)
+        unigram = unigram_bits_per_byte(data.corpus("train"), test, data.manifest["vocab_size"])
         yardsticks = {"xz": xz_bits_per_byte(texts), "unigram": unigram}
         return {"bits_per_byte": found["bits_per_byte"], "perplexity": found["perplexity"], "baselines": yardsticks}
 

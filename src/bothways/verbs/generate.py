@@ -5,9 +5,8 @@ from pathlib import Path
 
 from bothways.checkpoints.checkpoint import load
 from bothways.errors import UserError
-from bothways.inference.generate import generate as generate_ids
 from bothways.inference.sampling import Sampling
-from bothways.tasks.task import precision_of, tokenizer_of
+from bothways.tasks.task import tokenizer_of, write
 from bothways.training.machine import default_device
 
 
@@ -44,16 +43,7 @@ def generate(
     loaded = load(model)
     loaded.model.to(default_device())
     tokenizer = tokenizer_of(loaded)
-    special = tokenizer.special_ids
-    begin = [special["bos"]] if "bos" in special else []
-    written = generate_ids(
-        loaded.model,
-        [[*begin, *tokenizer.encode(text)] for text in texts],
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        stop_ids=[special["eos"]] if "eos" in special else (),
-        forbidden_ids=[index for role, index in special.items() if role not in ("bos", "eos")],
-        seed=seed,
-        precision=precision_of(loaded.model),
-    )
-    return [text + tokenizer.decode(answer.ids) for text, answer in zip(texts, written, strict=True)]
+    begin = [tokenizer.special_ids["bos"]] if "bos" in tokenizer.special_ids else []
+    ids = [[*begin, *tokenizer.encode(text)] for text in texts]
+    written = write(loaded, ids, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)
+    return [text + continuation for text, continuation in zip(texts, written, strict=True)]

@@ -9,14 +9,13 @@ import numpy as np
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.evaluation.baselines import tfidf_logistic_regression
 from bothways.inference.encode import read_tokens
-from bothways.inference.generate import generate
 from bothways.inference.sampling import Sampling
 from bothways.language import sentences, words
 from bothways.metrics.confusion_matrix import confusion_matrix
 from bothways.metrics.distinct_n import distinct_n
 from bothways.tasks.retrieval import Retrieval, bm25, collection, fused, ranked
 from bothways.tasks.summarization import Summarization
-from bothways.tasks.task import Example, Prediction, get_task, precision_of, tokenizer_of
+from bothways.tasks.task import Example, Prediction, get_task, precision_of, tokenizer_of, write
 from bothways.text.documents import Document
 from bothways.verbs.demonstration.arms import ARMS, figures, measure_arm
 from bothways.verbs.demonstration.material import Splits
@@ -126,18 +125,10 @@ def generation(prompts: Sequence[str], plan: DemoPlan, out: Path) -> Figures:
 
 def _write(loaded: Loaded, prompts: Sequence[str], temperature: float, seed: int) -> list[str]:
     tokenizer = tokenizer_of(loaded)
-    special = tokenizer.special_ids
-    answers = generate(
-        loaded.model,
-        [[special["bos"], *tokenizer.encode(prompt)] for prompt in prompts],
-        max_new_tokens=80,
-        sampling=Sampling(temperature=temperature, top_p=0.95, repetition_penalty=1.1),
-        stop_ids=[special["eos"]],
-        forbidden_ids=[index for role, index in special.items() if role not in ("bos", "eos")],
-        seed=seed,
-        precision=precision_of(loaded.model),
-    )
-    return [tokenizer.decode(answer.ids) for answer in answers]
+    begin = tokenizer.special_id("bos")
+    ids = [[begin, *tokenizer.encode(prompt)] for prompt in prompts]
+    sampling = Sampling(temperature=temperature, top_p=0.95, repetition_penalty=1.1)
+    return write(loaded, ids, max_new_tokens=80, sampling=sampling, seed=seed)
 
 
 def cloze(documents: Sequence[Document], plan: DemoPlan, out: Path) -> Figures:

@@ -1,0 +1,267 @@
+import json
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from bothways.batch import PADDING, Target, row
+from bothways.errors import UserError
+from bothways.training.batches import ExampleBatches, PretrainingBatches, batches_of
+
+
+def ids(step):
+    """Return all that is in a step, as plain values that can be compared."""
+    return [
+        (
+            batch.input_ids.tolist(),
+            batch.sequence_ids.tolist(),
+            {head: (target.index.tolist(), target.value.tolist()) for head, target in batch.targets.items()},
+        )
+        for batch in step
+    ]
+
+
+def real_tokens(step):
+    return [token for batch in step for token in batch.input_ids[batch.sequence_ids != PADDING].tolist()]
+
+
+@pytest.fixture(params=["causal", "masked"])
+def objective(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def make_batches(monkeypatch, corpus):
+    """Return a maker of batches over the corpus, cut to chunks of 100 tokens."""
+    monkeypatch.setattr(PretrainingBatches, "CHUNK_TOKENS", 100)
+
+    def make(objective, corpus=corpus, **settings):
+        given = {"row_length": 16, "batch_tokens": 64, "micro_batch_tokens": 32, "seed": 3}
+        return PretrainingBatches(corpus, objective, **{**given, **settings})
+
+    return make
+
+
+def three_epochs(batches):
+    """Return each step of three epochs, with the position before it."""
+    steps = []
+    while batches.position["epoch"] < 3:
+        position = json.loads(json.dumps(batches.position))
+        steps.append((position, ids(next(batches))))
+    return steps
+
+
+def test_from_every_position_the_stream_goes_on_as_if_never_cut(make_batches, objective):
+    steps = three_epochs(make_batches(objective))
+    assert len(steps) > 20
+    assert len({(position["epoch"], position["chunk"]) for position, _ in steps}) > 10  # chunks end inside steps, too
+    for cut, (position, _) in enumerate(steps):
+        resumed = make_batches(objective)
+        resumed.seek(position)
+        assert [ids(next(resumed)) for _ in steps[cut:]] == [step for _, step in steps[cut:]]
+
+
+def test_a_stream_cut_again_and_again_is_the_same(make_batches, objective):
+    steps = three_epochs(make_batches(objective))
+    position, found = steps[0][0], []
+    for _ in steps:
+        resumed = make_batches(objective)
+        resumed.seek(position)
+        found.append(ids(next(resumed)))
+        position = resumed.position
+    assert found == [step for _, step in steps]
+
+
+def test_a_position_is_a_snapshot(make_batches, causal):
+    batches = make_batches(causal)
+    before = batches.position
+    first = ids(next(batches))
+    assert before == {"epoch": 0, "chunk": 0, "row": 0} != batches.position
+    before["row"] = 99
+    batches.position["row"] = 99
+    again = make_batches(causal)
+    assert ids(next(again)) == first
+    assert ids(next(batches)) == ids(next(again))
+
+
+def test_the_seed_decides_everything(make_batches, objective):
+    one, same, other = (
+        [ids(next(batches)) for _ in range(10)]
+        for batches in (make_batches(objective), make_batches(objective), make_batches(objective, seed=4))
+    )
+    assert one == same != other
+
+
+def test_how_a_step_is_split_changes_no_row(make_batches, objective):
+    one, other = make_batches(objective, micro_batch_tokens=64), make_batches(objective, micro_batch_tokens=16)
+    for _ in range(12):
+        whole, parts = next(one), next(other)
+        assert (len(whole), len(parts)) == (1, 4)
+        assert whole[0].input_ids.tolist() == [row for part in parts for row in part.input_ids.tolist()]
+
+
+def test_every_epoch_holds_every_token_once_in_another_order(make_batches, causal, corpus):
+    batches = make_batches(causal)
+    size = corpus.num_tokens + len(corpus)  # a start token for each document
+    stream = []
+    while len(stream) < 3 * size:
+        stream += real_tokens(next(batches))
+    epochs = [stream[start : start + size] for start in (0, size, 2 * size)]
+    expected = Counter({1: len(corpus)}) + Counter(corpus.input_ids.tolist())
+    assert [Counter(epoch) for epoch in epochs] == [expected] * 3
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_masks_are_drawn_anew_in_every_epoch(make_batches, masked):
+    batches = make_batches(masked, row_length=64, batch_tokens=64)
+    chosen = []
+    while batches.position["epoch"] < 2:
+        epoch = batches.position["epoch"]
+        chosen += [(epoch, tuple(target)) for *_, targets in ids(next(batches)) for target in targets["language_model"]]
+    first, second = ({value for number, value in chosen if number == epoch} for epoch in (0, 1))
+    assert len(first & second) < 0.1 * len(first)
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "micro_batch_tokens", "shapes"),
+    [
+        (64, 64, [(4, 16)]),
+        (64, 10**6, [(4, 16)]),
+        (64, 32, [(2, 16)] * 2),
+        (64, 48, [(3, 16), (1, 16)]),
+        (64, 1, [(1, 16)] * 4),
+        (1, 64, [(1, 16)]),
+        (79, 64, [(4, 16)]),
+    ],
+)
+def test_every_step_has_the_shape_asked_for(make_batches, objective, batch_tokens, micro_batch_tokens, shapes):
+    batches = make_batches(objective, batch_tokens=batch_tokens, micro_batch_tokens=micro_batch_tokens)
+    for _ in range(10):
+        assert [tuple(batch.input_ids.shape) for batch in next(batches)] == shapes
+
+
+def test_a_step_may_be_larger_than_the_corpus(make_batches, causal, corpus):
+    step = next(make_batches(causal, batch_tokens=16 * 200, micro_batch_tokens=16 * 200))
+    assert len(real_tokens(step)) > 2 * corpus.num_tokens
+
+
+def test_a_corpus_without_chunks_to_spare_is_one_chunk(make_batches, causal, make_corpus):
+    batches = make_batches(causal, corpus=make_corpus([[[5] * 16]]))
+    for epoch in range(1, 4):
+        step = next(make_batches(causal, corpus=make_corpus([[[5] * 16]]), batch_tokens=16))
+        assert len(step) == 1
+        next(batches)
+        assert batches.position["epoch"] >= epoch
+
+
+def test_a_corpus_of_less_than_a_row_is_refused(make_batches, causal, make_corpus):
+    with pytest.raises(
+        UserError, match="the training text has 15 tokens, fewer than one row of 16; give more text or set"
+    ):
+        make_batches(causal, corpus=make_corpus([[[5] * 15]]))
+    make_batches(causal, corpus=make_corpus([[[5] * 16]]))
+
+
+def test_text_that_never_gives_an_example_is_refused(make_batches, masked, make_corpus):
+    from dataclasses import replace
+
+    barren = make_corpus([[[5] * 8]] * 60)  # one sentence a document: there is no order to tell
+    batches = make_batches(replace(masked, pairs="sentence_order"), corpus=barren)
+    with pytest.raises(UserError, match="yields no example: sentence pairs need documents of more than one sentence"):
+        next(batches)
+
+
+def test_barren_stretches_are_passed_over(make_batches, masked, make_corpus):
+    from dataclasses import replace
+
+    mostly_barren = make_corpus([*[[[5] * 8]] * 80, [[6] * 4, [7] * 4]])
+    batches = make_batches(replace(masked, pairs="sentence_order"), corpus=mostly_barren)
+    for _ in range(5):
+        assert {6, 7} <= set(real_tokens(next(batches)))
+
+
+# Labelled examples.
+
+
+def example_rows(count):
+    draw = np.random.default_rng(1)
+    return [
+        row(
+            np.full(int(draw.integers(3, 30)), number),
+            "bidirectional",
+            targets={"classification": Target(index=np.zeros(1, dtype=np.int64), value=np.array([number]))},
+        )
+        for number in range(count)
+    ]
+
+
+def labels(step):
+    return sorted(value for batch in step for value in batch.targets["classification"].value.tolist())
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [None, 128])
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 4), (1, 1), (7, 7)])
+def test_examples_come_once_an_epoch_and_go_on_from_anywhere(count, batch_size, micro_batch_tokens):
+    def make(seed=0):
+        return ExampleBatches(
+            example_rows(count), batch_size=batch_size, seed=seed, micro_batch_tokens=micro_batch_tokens
+        )
+
+    batches = make()
+    per_epoch = batches.steps_per_epoch
+    assert per_epoch == -(-count // batch_size)
+    positions, steps = [], []
+    for _ in range(3 * per_epoch):
+        positions.append(json.loads(json.dumps(batches.position)))
+        steps.append(next(batches))
+    for start in range(0, len(steps), per_epoch):
+        assert sorted(label for step in steps[start : start + per_epoch] for label in labels(step)) == list(
+            range(count)
+        )
+    assert [position["epoch"] for position in positions] == sorted([0, 1, 2] * per_epoch)
+    for cut, position in enumerate(positions):
+        resumed = make()
+        resumed.seek(position)
+        assert [ids(next(resumed)) for _ in steps[cut:]] == [ids(step) for step in steps[cut:]]
+
+
+def test_examples_are_shuffled_by_seed_and_epoch():
+    def orders(seed):
+        batches = ExampleBatches(example_rows(12), batch_size=1, seed=seed)
+        return [[labels(next(batches))[0] for _ in range(12)] for _ in range(3)]
+
+    assert orders(0) == orders(0)
+    assert all(first != second for first, second in pairwise([*orders(0), *orders(1)]))
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(UserError, match="there is not one training example"):
+        ExampleBatches([], batch_size=4, seed=0)
+
+
+def test_examples_are_packed_tightly():
+    rows = example_rows(200)
+    [batch] = batches_of(rows)
+    assert batch.input_ids.shape[1] == 64
+    assert batch.num_tokens == sum(map(len, rows))
+    assert batch.num_tokens > 0.9 * batch.input_ids.numel()
+    assert labels([batch]) == list(range(200))
+    index = batch.targets["classification"].index
+    assert batch.input_ids.flatten()[index].tolist() == batch.targets["classification"].value.tolist()
+
+
+def test_batches_have_about_the_tokens_asked_for():
+    rows = example_rows(200)
+    parts = batches_of(rows, 256)
+    assert len(parts) > 5
+    assert all(part.input_ids.numel() <= 256 for part in parts)
+    assert labels(parts) == list(range(200))
+    assert all(len(part.input_ids) == 1 for part in batches_of(rows, 1))
+
+
+def test_rows_are_as_long_as_the_longest_example_needs():
+    [batch] = batches_of([row(np.arange(100), "causal"), row(np.arange(3), "causal")])
+    assert batch.input_ids.shape == (1, 103)
+    [alone] = batches_of([row(np.arange(112), "causal"), row(np.arange(3), "causal")])
+    assert alone.input_ids.shape == (2, 112)
