@@ -29,7 +29,9 @@ class Finetuning(Config):
             steps=0, learning_rate=5e-4, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
         )
     )
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01, embedding_scale=1.0))
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01, embedding_scale=1.0)
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -418,6 +418,17 @@ def alike(ours, theirs, *, sigmas=4.5):
     return abs(np.mean(ours) - np.mean(theirs)) <= sigmas * spread + 1e-12
 
 
+PAIR_FIGURES = {
+    "follows": lambda _, __, follows: follows,
+    "first": lambda first, *_: len(first),
+    "second": lambda _, second, __: len(second),
+    "second that follows": lambda _, second, follows: len(second) * follows,
+    "whole": lambda first, second, _: len(first) + len(second),
+    "squared": lambda first, *_: len(first) ** 2,
+    "full": lambda first, second, _: len(first) + len(second) == 61,
+}
+
+
 def test_pairs_are_distributed_as_in_the_original(make_numbered):
     lengths = make_lengths(6, 1500)
     corpus = make_numbered(lengths)
@@ -425,17 +436,8 @@ def test_pairs_are_distributed_as_in_the_original(make_numbered):
     made = objective(length=64, short_share=0.0)
     ours = list(made.draw_pairs(corpus, everything(corpus), rng()))
     theirs = list(slow_pairs(documents, 61, random.Random(0)))
-    figures = {
-        "follows": lambda first, second, follows: follows,
-        "first": lambda first, second, follows: len(first),
-        "second": lambda first, second, follows: len(second),
-        "second that follows": lambda first, second, follows: len(second) * follows,
-        "whole": lambda first, second, follows: len(first) + len(second),
-        "squared": lambda first, second, follows: len(first) ** 2,
-        "full": lambda first, second, follows: len(first) + len(second) == 61,
-    }
-    for name, figure in figures.items():
-        assert alike([figure(*pair) for pair in ours], [figure(*pair) for pair in theirs]), name
+    for name, figures in PAIR_FIGURES.items():
+        assert alike([figures(*pair) for pair in ours], [figures(*pair) for pair in theirs]), name
     counts = [Counter(places_of(pairs, places(lengths))) for pairs in (ours, theirs)]
     per_document = [[count[document] for document in range(len(lengths))] for count in counts]
     assert alike(*per_document)

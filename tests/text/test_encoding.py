@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from bothways.language import sentences
@@ -27,7 +29,7 @@ def test_a_document_has_exactly_the_ids_that_the_tokenizer_gives(tokenizer):
 def test_sentences_begin_where_the_text_says(tokenizer):
     for text, document in zip(TEXTS, encode_documents(TEXTS, tokenizer), strict=True):
         bounds = [*document.sentence_starts.tolist(), len(document.input_ids)]
-        parts = [document.input_ids[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+        parts = [document.input_ids[start:stop] for start, stop in pairwise(bounds)]
         expected = [tokenizer.encode(text[start:stop]) for start, stop in sentences(text)]
         assert [part.tolist() for part in parts] == [part for part in expected if part]
 

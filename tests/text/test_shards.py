@@ -151,7 +151,7 @@ def test_a_flipped_bit_in_the_manifest_changes_no_file(folder):
 def test_a_manifest_that_makes_no_sense_is_damaged(folder, values):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, **values}))
-    with pytest.raises(DamagedFileError, match="the manifest of .* is damaged; prepare the corpus again"):
+    with pytest.raises(DamagedFileError, match=r"the manifest of .* is damaged; prepare the corpus again"):
         Shards(folder)
 
 
@@ -187,7 +187,7 @@ def test_a_split_that_is_not_there_is_named(folder):
 
 
 def test_an_empty_split_is_refused(tmp_path):
-    with pytest.raises(UserError, match="the train split of .* is empty; give more text"):
+    with pytest.raises(UserError, match=r"the train split of .* is empty; give more text"):
         Shards(write(tmp_path / "data", documents=[])).corpus("train")
 
 

@@ -190,7 +190,11 @@ class _NormalizeByRMS(torch.autograd.Function):
         product = gradient * normal
         mean = (product @ weight.to(product.dtype)).unsqueeze(-1) / normal.shape[-1]
         for_weight = product.flatten(0, -2).sum(0, dtype=wide)
-        return torch.addcmul(gradient * weight.to(gradient.dtype), normal, mean, value=-1).mul_(inverse), for_weight, None
+        return (
+            torch.addcmul(gradient * weight.to(gradient.dtype), normal, mean, value=-1).mul_(inverse),
+            for_weight,
+            None,
+        )
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:

@@ -84,8 +84,8 @@ class MaskedLM:
                         sides = (np.concatenate(second), first) if swap else (first, np.concatenate(second))
                         yield (*_trim(*sides, most, rng), not swap)
                 elif not second or rng.random() < 0.5:
-                    other = self._draw_other(corpus, documents, index, target - len(first), rng)
                     position -= len(second)  # these sentences were not used
+                    other = self._draw_other(corpus, documents, index, position + 1, target - len(first), rng)
                     yield (*_trim(first, other, most, rng), False)
                 else:
                     yield (*_trim(first, np.concatenate(second), most, rng), True)
@@ -96,17 +96,23 @@ class MaskedLM:
         return int(rng.integers(2, most + 1)) if rng.random() < self.short_share else most
 
     def _draw_other(
-        self, corpus: Corpus, documents: NDArray[Any], index: int, target: int, rng: np.random.Generator
+        self, corpus: Corpus, documents: NDArray[Any], index: int, follows: int, target: int, rng: np.random.Generator
     ) -> Tokens:
-        """Return about ``target`` tokens from a random place in another document."""
+        """Return about ``target`` tokens from a random place in another document.
+
+        Where there is no other, they are from this one, and do not begin with sentence ``follows``, the true next one.
+        """
         other = index
         for _ in range(10):
             other = int(documents[rng.integers(len(documents))])
             if other != index:
                 break
         sentences = corpus.document_sentences(other)
+        start = int(rng.integers(len(sentences)))
+        if other == index and start == follows:
+            start = (start + 1) % len(sentences)
         chunk: list[Tokens] = []
-        for sentence in sentences[int(rng.integers(len(sentences))) :]:
+        for sentence in sentences[start:]:
             chunk.append(sentence)
             if sum(map(len, chunk)) >= target:
                 break

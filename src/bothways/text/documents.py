@@ -193,7 +193,9 @@ class _Intake:
         """Leave a row out, or stop."""
         rejected = Rejected(file=str(file.path), line=row.line, byte_offset=row.offset, reason=reason)
         if self._on_bad == "error":
-            raise UserError(f"{str(rejected).rstrip('.')}; mend it, or prepare with --on-bad skip to leave such records out")
+            raise UserError(
+                f"{str(rejected).rstrip('.')}; mend it, or prepare with --on-bad skip to leave such records out"
+            )
         self.report.rejected += row.lines
         if len(self.report.first_rejected) < _SHOWN:
             self.report.first_rejected.append(rejected)

@@ -82,7 +82,9 @@ def read_text(_: SourceFile, stream: BufferedReader) -> Iterator[SourceRow]:
     data = stream.read()
     text, problem, place = _decode(data)
     line = 1 + data.count(b"\n", 0, place)
-    yield SourceRow(line=line, offset=start + place, values={"text": _mend(text).replace("\r\n", "\n")}, problem=problem)
+    yield SourceRow(
+        line=line, offset=start + place, values={"text": _mend(text).replace("\r\n", "\n")}, problem=problem
+    )
 
 
 # JSON

@@ -4,6 +4,7 @@ The file format is Hugging Face's ``tokenizer.json``; training and encoding are 
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,10 +16,13 @@ from tokenizers import Tokenizer as Backend
 
 from bothways.config import read_json
 from bothways.errors import UserError, unknown
+from bothways.language import is_cjk
 
 Kind = Literal["bpe", "wordpiece"]
 KINDS: tuple[Kind, ...] = ("bpe", "wordpiece")
 LIMIT = 64 * 2**20  # bytes of a tokenizer.json that we are willing to read
+
+_WORD = re.compile(r"[^\W_]+")
 
 # The role of each special token, and the strings that the published families give it, ours first.
 ROLES = {
@@ -69,8 +73,12 @@ class Tokenizer:
                 f"a {kind} vocabulary needs more than {alphabet + len(SPECIAL_TOKENS[kind])} tokens, and {vocab_size} "
                 "were asked for; raise --vocab-size"
             )
-        backend, trainer = _untrained(kind, vocab_size, lowercase)
-        backend.train_from_iterator(texts, trainer)
+        backend = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size, lowercase)
+        if backend.get_vocab_size() > vocab_size:
+            raise UserError(
+                f"the text has so many different characters that a {kind} vocabulary needs at least "
+                f"{backend.get_vocab_size()} tokens, and {vocab_size} were asked for; raise --vocab-size"
+            )
         if backend.get_vocab_size() < vocab_size:
             raise UserError(
                 f"the text supports a vocabulary of {backend.get_vocab_size()} tokens, fewer than the {vocab_size} asked "
@@ -185,25 +193,64 @@ def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _untrained(kind: Kind, vocab_size: int, lowercase: bool) -> tuple[Backend, Any]:
-    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS[kind]]
-    if kind == "bpe":
-        backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        return backend, trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-        )
-    backend = Backend(models.WordPiece(unk_token="[UNK]"))
+def _special(kind: Kind) -> list[AddedToken]:
+    return [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS[kind]]
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int) -> Backend:
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = _special("bpe")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    return backend
+
+
+def _train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool) -> Backend:
+    """Train BERT's tokenizer, the same one in every process.
+
+    The library numbers the pieces that continue a word in the order of a hash table, which differs from process to
+    process and decides between equally frequent merges. Given beforehand, in order, as if they were special, they keep
+    their numbers; the trained vocabulary then goes into a tokenizer whose special tokens are only the real ones.
+    """
+    real = _special("wordpiece")
+    texts = list(texts)
+    inner = [f"##{character}" for character in sorted(_continuing(texts, lowercase))]
+    trained = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase)
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*real, *inner], show_progress=False)
+    trained.train_from_iterator(texts, trainer)
+    backend = _wordpiece(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"), lowercase)
+    backend.add_special_tokens(real)
+    return backend
+
+
+def _wordpiece(model: models.WordPiece, lowercase: bool) -> Backend:
+    backend = Backend(model)
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    return backend, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    return backend
+
+
+def _continuing(texts: Iterable[str], lowercase: bool) -> set[str]:
+    """Return the characters that stand inside words, after normalisation; Chinese characters are words of their own."""
+    seen = {word for text in texts for word in _WORD.findall(text)}
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    found = {character for word in seen for part in normalizer.normalize_str(word).split() for character in part[1:]}
+    return {character for character in found if not is_cjk(character)}
 
 
 def _frame(tokenizer: Tokenizer) -> None:
-    """Let other libraries, too, put [CLS] and [SEP] around BERT's texts."""
+    """Let other libraries, too, put [CLS] and [SEP] around BERT's texts, and a start before GPT's."""
+    if tokenizer.kind == "bpe":
+        start = [("<|endoftext|>", tokenizer.special_id("bos"))]
+        tokenizer.backend.post_processor = processors.TemplateProcessing(
+            single="<|endoftext|> $A", pair="<|endoftext|> $A $B:1", special_tokens=start
+        )
     if tokenizer.kind == "wordpiece":
         frame = [(role, tokenizer.special_id(role.strip("[]").lower())) for role in ("[CLS]", "[SEP]")]
         tokenizer.backend.post_processor = processors.TemplateProcessing(
@@ -215,10 +262,9 @@ def _from_vocabulary(folder: Path) -> Backend:
     """Build BERT's tokenizer from an old ``vocab.txt``."""
     vocabulary = models.WordPiece.read_file(str(folder / "vocab.txt"))
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=bool(settings.get("do_lower_case", True)))
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
+    backend = _wordpiece(
+        models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase=bool(settings.get("do_lower_case", True))
+    )
     backend.add_special_tokens([token for token in SPECIAL_TOKENS["wordpiece"] if token in vocabulary])
     _frame(Tokenizer(backend))
     return backend

@@ -210,13 +210,13 @@ def _by_split(documents: Iterable[Document], side: Callable[[Document], str]) ->
 
 
 def _examples(pairs: Iterable[tuple[str, Example]]) -> Splits:
-    """Return examples by split, each text once, in an order that depends on the texts alone, and not more than needed."""
+    """Return examples by split, no text of a column twice, in an order that depends on the texts alone, cut to ``MOST``."""
     found: Splits = {name: [] for name in SPLITS}
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for side, example in pairs:
-        key = tuple(value for column, value in example.items() if column != "label")
-        if key not in seen:
-            seen.add(key)
+        texts = {(column, value) for column, value in example.items() if column != "label"}
+        if not texts & seen:
+            seen |= texts
             found[side].append(example)
     return {side: sorted(examples, key=_shuffled)[: MOST[side]] for side, examples in found.items()}
 
