@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,7 @@ class Shards:
             raise UserError(f"{str(self.folder)!r} has no {split} split")
         values = np.fromfile(file, dtype="<i8")
         bounds = 5 + np.cumsum([0, *values[2:5]])
-        sentences, documents, document_bytes = (
-            values[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)
-        )
+        sentences, documents, document_bytes = (values[start:stop] for start, stop in pairwise(bounds))
         if len(document_bytes) == 0:
             raise UserError(f"the {split} split of {str(self.folder)!r} is empty; give more text")
         dtype = "<u2" if values[1] == 2 else "<u4"

@@ -5,6 +5,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -109,15 +110,17 @@ class _Demonstration:
         """Go through all stages and return the figures."""
         data = {family: self.prepare(family) for family in TOKENIZERS}
         plan = self.plan(data)
-        pretraining = {family: self.stage(family, lambda f=family: self.pretrain(f, data[f], plan)) for family in data}
+        pretraining = {
+            family: self.stage(family, partial(self.pretrain, family, data[family], plan)) for family in data
+        }
         tasks = {}
         for name, compare in COMPARISONS.items():
             if name in self.material.tasks:
                 splits = self.material.tasks[name]
-                tasks[name] = self.stage(name, lambda c=compare, s=splits: c(s, plan, self.folder))
+                tasks[name] = self.stage(name, partial(compare, splits, plan, self.folder))
         test = self.material.documents["test"]
         tasks["generation"] = self.stage("generation", lambda: generation(self.material.prompts, plan, self.folder))
-        tasks["cloze"] = self.stage("cloze", lambda: cloze(test, plan, self.folder))
+        tasks["cloze"] = self.stage("cloze", lambda: cloze(test, self.folder))
         extractive = None
         if {"retrieval", "summarization"} <= tasks.keys():
             splits = self.material.tasks["summarization"]

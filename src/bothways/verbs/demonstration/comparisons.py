@@ -17,7 +17,7 @@ from bothways.tasks.retrieval import Retrieval, bm25, collection, fused, ranked
 from bothways.tasks.summarization import Summarization
 from bothways.tasks.task import Example, Prediction, get_task, precision_of, tokenizer_of, write
 from bothways.text.documents import Document
-from bothways.verbs.demonstration.arms import ARMS, figures, measure_arm
+from bothways.verbs.demonstration.arms import ARMS, demonstrated, figures, measure_arm
 from bothways.verbs.demonstration.material import Splits
 from bothways.verbs.demonstration.planning import DemoPlan
 
@@ -55,7 +55,7 @@ def classification(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
 
 def retrieval(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
     """BERT, its twin and GPT beside BM25, and both together."""
-    test, task = splits["test"], Retrieval()
+    test, task = splits["test"], demonstrated("retrieval", splits)
     arms, predictions, _ = _trained("retrieval", splits, plan, out)
     documents = collection(test)
     lexical = bm25([example["query"] for example in test], documents)
@@ -81,7 +81,7 @@ def retrieval(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
 
 def summarization(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
     """GPT and its twin beside the passage's first sentence."""
-    test, task = splits["test"], Summarization()
+    test, task = splits["test"], demonstrated("summarization", splits)
     arms, predictions, _ = _trained("summarization", splits, plan, out)
     passages = [{**example, "text": example["passage"]} for example in test]
     leads = task.baseline(passages)
@@ -131,7 +131,7 @@ def _write(loaded: Loaded, prompts: Sequence[str], temperature: float, seed: int
     return write(loaded, ids, max_new_tokens=80, sampling=sampling, seed=seed)
 
 
-def cloze(documents: Sequence[Document], plan: DemoPlan, out: Path) -> Figures:
+def cloze(documents: Sequence[Document], out: Path) -> Figures:
     """A hidden word guessed by GPT from what stands before it and by BERT from both sides.
 
     Only words that are one token for both are asked for, so that neither has the easier task.

@@ -77,16 +77,21 @@ def make_plan(
     data: Mapping[str, Shards], *, source: str, language: str, minutes: float, seed: int, vocab_size: int
 ) -> DemoPlan:
     """Measure both families and return the plan."""
-    chosen = {family: choose_recipe(family, data[family], PRETRAINING[family] * minutes * 60, seed) for family in data}
+    seconds = {family: share * minutes * 60 for family, share in PRETRAINING.items()}
+    gpt, gpt_steps, gpt_speed = choose_recipe("gpt", data["gpt"], seconds["gpt"], seed)
+    bert, bert_steps, bert_speed = choose_recipe("bert", data["bert"], seconds["bert"], seed)
     return DemoPlan(
         source=source,
         language=language,
         minutes=minutes,
         seed=seed,
         vocab_size=vocab_size,
-        **{f"{family}_recipe": name for family, (name, _, _) in chosen.items()},
-        **{f"{family}_steps": steps for family, (_, steps, _) in chosen.items()},
-        **{f"{family}_tokens_per_second": speed for family, (_, _, speed) in chosen.items()},
+        gpt_recipe=gpt,
+        gpt_steps=gpt_steps,
+        gpt_tokens_per_second=gpt_speed,
+        bert_recipe=bert,
+        bert_steps=bert_steps,
+        bert_tokens_per_second=bert_speed,
     )
 
 
