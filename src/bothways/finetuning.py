@@ -92,7 +92,7 @@ def render_all(task: Task, loaded: Loaded, examples: Sequence[Example]) -> list[
     tokenizer, config = tokenizer_of(loaded), loaded.model.config
     rows = [task.render(example, tokenizer, config) for example in progress.track(examples, "Encoding examples")]
     most = getattr(task, "max_length", None)
-    full = sum(len(row) >= most for row in rows) if most else 0
+    full = sum(len(row) == most for row in rows) if most else 0
     if full:
         progress.note(
             f"{full} of {len(rows)} examples fill all {most} tokens that are read; what goes beyond is cut off"

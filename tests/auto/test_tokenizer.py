@@ -113,8 +113,9 @@ def test_only_a_model_with_segments_gets_them(bert, gpt):
 def test_pads_for_a_gpt_that_has_no_padding_token(tmp_path, folders):
     data = json.loads((folders["gpt2"] / "tokenizer.json").read_text())
     data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] == "<|endoftext|>"]
-    for token in ("[PAD]", "[SEP]", "[MASK]"):
-        del data["model"]["vocab"][token]
+    vocabulary = sorted(data["model"]["vocab"], key=data["model"]["vocab"].get)
+    kept = [token for token in vocabulary if token not in ("[PAD]", "[SEP]", "[MASK]")]
+    data["model"]["vocab"] = {token: index for index, token in enumerate(kept)}
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     encodings = tokenizer(["a film was great", "a"], padding=True)

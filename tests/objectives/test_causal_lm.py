@@ -67,6 +67,7 @@ def test_an_empty_text_predicts_only_its_end():
     assert (target(row).index.tolist(), target(row).value.tolist()) == ([1], [EOS])
 
 
+@torch.no_grad()
 def test_the_loss_is_the_sum_of_surprises(make_model):
     model = make_model(OBJECTIVE.heads)
     texts = [[5, 6, 7], [8], [9, 10, 11, 12]]

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -169,9 +170,19 @@ def test_a_vocabulary_without_room_for_its_alphabet_is_refused(kind, vocab_size)
         Tokenizer.train(TEXTS, kind=kind, vocab_size=vocab_size)
 
 
-def test_a_vocabulary_smaller_than_the_characters_of_the_text_is_refused():
-    with pytest.raises(UserError, match=r"has \d+ different characters .* raise --vocab-size"):
+def test_a_vocabulary_smaller_than_the_characters_of_the_text_is_refused_with_the_size_needed():
+    with pytest.raises(UserError, match=r"so many different characters .* raise --vocab-size") as caught:
         Tokenizer.train(TEXTS, kind="wordpiece", vocab_size=30)
+    needed = int(re.search(r"at least (\d+) tokens", str(caught.value))[1])
+    trained = Tokenizer.train(TEXTS, kind="wordpiece", vocab_size=needed)
+    assert len(trained) == needed
+    assert trained.special_id("unk") not in trained.encode(CHINESE)
+
+
+@pytest.mark.parametrize(("vocab_size", "kind"), [(30, "wordpiece"), (9999, "wordpiece"), (9999, "bpe")])
+def test_an_inexact_size_is_taken_as_a_wish(vocab_size, kind):
+    trained = Tokenizer.train(TEXTS, kind=kind, vocab_size=vocab_size, exact=False)
+    assert 30 < len(trained) < 9999
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
@@ -227,20 +238,21 @@ def test_an_old_vocabulary_file_is_read(tmp_path, settings, token):
     assert not {2, 3, 4} & set(loaded.encode("[CLS] [MASK]"))
 
 
-def bad_vocabularies():
-    yield "empty", b""
-    yield "not text", b"\xff\xfe\x00\x01"
-    yield "without special tokens", b"the\ndog\n"
-    yield "without the unknown", b"[PAD]\n[CLS]\n[SEP]\n[MASK]\nthe\n"
-    yield "a token twice", "\n".join([*VOCABULARY, "dog"]).encode()
+BAD_VOCABULARIES = {
+    "empty": b"",
+    "not text": b"\xff\xfe\x00\x01",
+    "without special tokens": b"the\ndog\n",
+    "without the unknown": b"[PAD]\n[CLS]\n[SEP]\n[MASK]\nthe\n",
+    "a token twice": "\n".join([*VOCABULARY, "dog", "last"]).encode(),
+}
 
 
-@pytest.mark.parametrize(("name", "data"), bad_vocabularies())
-def test_a_vocabulary_file_that_makes_no_sense_is_refused(tmp_path, name, data):
-    (tmp_path / "vocab.txt").write_bytes(data)
+@pytest.mark.parametrize("name", BAD_VOCABULARIES)
+def test_a_vocabulary_file_that_makes_no_sense_is_refused(tmp_path, name):
+    (tmp_path / "vocab.txt").write_bytes(BAD_VOCABULARIES[name])
     with pytest.raises(UserError) as caught:
         Tokenizer.load(tmp_path)
-    assert "\n" not in str(caught.value), name
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{", ""])
@@ -258,10 +270,12 @@ def hostile(change, kind="bpe"):
     return json.dumps(values)
 
 
-def renumbered(token, index):
+def renumbered(index):
+    """Give the last token another id."""
+
     def change(values):
-        assert token in values["model"]["vocab"]
-        values["model"]["vocab"][token] = index
+        vocabulary = values["model"]["vocab"]
+        vocabulary[max(vocabulary, key=vocabulary.get)] = index
 
     return change
 
@@ -309,13 +323,13 @@ HOSTILE = {
     "nested too deep": lambda: "[" * 100_000,
     "a key twice": lambda: '{"version": "1.0", "version": "1.0"}',
     "empty vocabulary": lambda: hostile(emptied),
-    "a gap": lambda: hostile(renumbered("ar", 5000)),
-    "two tokens of one id": lambda: hostile(renumbered("ar", 5)),
-    "a huge id": lambda: hostile(renumbered("ar", 2**32 - 1)),
-    "an id too large": lambda: hostile(renumbered("ar", 2**32)),
-    "a negative id": lambda: hostile(renumbered("ar", -1)),
-    "a fractional id": lambda: hostile(renumbered("ar", 1.5)),
-    "an id that is text": lambda: hostile(renumbered("ar", "7")),
+    "a gap": lambda: hostile(renumbered(5000)),
+    "two tokens of one id": lambda: hostile(renumbered(5)),
+    "a huge id": lambda: hostile(renumbered(2**32 - 1)),
+    "an id too large": lambda: hostile(renumbered(2**32)),
+    "a negative id": lambda: hostile(renumbered(-1)),
+    "a fractional id": lambda: hostile(renumbered(1.5)),
+    "an id that is text": lambda: hostile(renumbered("7")),
     "a merge of unknown tokens": lambda: hostile(merging_unknowns),
     "a merge of nothing": lambda: hostile(merging_nothing),
     "an added token far away": lambda: hostile(added_far_away),

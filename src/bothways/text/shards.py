@@ -104,10 +104,13 @@ def write_corpus(corpus: Corpus, folder: Path, split: str, vocab_size: int) -> N
 def write_manifest(folder: Path, details: dict[str, Any]) -> None:
     """Write ``manifest.json``: details, and the size and SHA-256 of every other file in the folder."""
     files = {file.name: describe(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
-    fingerprint = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    values = {"version": VERSION, "fingerprint": fingerprint, **details, "files": files}
+    values = {"version": VERSION, "fingerprint": _fingerprint(files), **details, "files": files}
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def _fingerprint(files: object) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def describe(file: Path) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Shards:
             verify: compare every file with the manifest's SHA-256.
         Raises:
             UserError: the folder is not a prepared corpus, or one of a newer version.
-            DamagedFileError: a file is missing or is not what the manifest says.
+            DamagedFileError: a file is missing or is not what the manifest says, or the manifest contradicts itself.
         """
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
@@ -138,8 +141,12 @@ class Shards:
         self.manifest = read_json(self.folder / "manifest.json")
         if not isinstance(self.manifest, dict) or self.manifest.get("version") != VERSION:
             raise UserError(f"{str(folder)!r} was prepared by another version of bothways; prepare it again")
-        files = self.manifest.get("files")
-        if not isinstance(files, dict) or not isinstance(self.manifest.get("splits"), dict):
+        files, splits = self.manifest.get("files"), self.manifest.get("splits")
+        if (
+            not isinstance(files, dict)
+            or not isinstance(splits, dict)
+            or self.manifest.get("fingerprint") != _fingerprint(files)
+        ):
             raise DamagedFileError(f"the manifest of {str(folder)!r} is damaged; prepare the corpus again")
         for name, expected in files.items():
             self._check(name, expected, verify)

@@ -54,7 +54,15 @@ class Tokenizer:
         self.kind: Kind = "wordpiece" if isinstance(backend.model, models.WordPiece) else "bpe"
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, kind: Kind = "bpe", vocab_size: int = 8192, lowercase: bool = True) -> Self:
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        kind: Kind = "bpe",
+        vocab_size: int = 8192,
+        lowercase: bool = True,
+        exact: bool = True,
+    ) -> Self:
         """Train on texts.
 
         Args:
@@ -62,6 +70,7 @@ class Tokenizer:
             kind: ``"bpe"`` (byte level, never an unknown token) or ``"wordpiece"`` (BERT's; Chinese characters stand alone).
             vocab_size: tokens, special ones included.
             lowercase: WordPiece only: fold case and strip accents.
+            exact: refuse text that has more characters than that, or supports fewer tokens; else take what comes of it.
         Raises:
             UserError: no such kind, a vocabulary too small for its alphabet, or text too poor for the size asked.
         """
@@ -74,12 +83,12 @@ class Tokenizer:
                 "were asked for; raise --vocab-size"
             )
         backend = _train_bpe(texts, vocab_size) if kind == "bpe" else _train_wordpiece(texts, vocab_size, lowercase)
-        if backend.get_vocab_size() > vocab_size:
+        if exact and backend.get_vocab_size() > vocab_size:
             raise UserError(
                 f"the text has so many different characters that a {kind} vocabulary needs at least "
                 f"{backend.get_vocab_size()} tokens, and {vocab_size} were asked for; raise --vocab-size"
             )
-        if backend.get_vocab_size() < vocab_size:
+        if exact and backend.get_vocab_size() < vocab_size:
             raise UserError(
                 f"the text supports a vocabulary of {backend.get_vocab_size()} tokens, fewer than the {vocab_size} asked "
                 "for; lower --vocab-size or give more text"
@@ -105,11 +114,13 @@ class Tokenizer:
             raise UserError(f"{str(file)!r} is larger than the {LIMIT // 2**20} MiB that a tokenizer may have")
         read_json(file)
         try:
-            return cls(Backend.from_str(file.read_text(encoding="utf-8")))
+            backend = Backend.from_str(file.read_text(encoding="utf-8"))
         except BaseException as error:  # the library's own panics do not derive from Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise UserError(f"{str(file)!r} is not a valid tokenizer: {error}") from None
+        _check(backend, file)
+        return cls(backend)
 
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike."""
@@ -153,7 +164,10 @@ class Tokenizer:
             special_tokens: read ``[MASK]`` and its like in the text as the special tokens they name.
         """
         self.backend.encode_special_tokens = not special_tokens
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self.backend.encode(text, add_special_tokens=False).ids)
+        except TypeError:
+            raise _not_text() from None
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return the token ids of many texts, on all cores."""
@@ -162,7 +176,10 @@ class Tokenizer:
     def encodings(self, texts: Sequence[str]) -> list[Encoding]:
         """Return the library's own encodings, which also hold character offsets."""
         self.backend.encode_special_tokens = True
-        return list(self.backend.encode_batch(list(texts), add_special_tokens=False))
+        try:
+            return list(self.backend.encode_batch(list(texts), add_special_tokens=False))
+        except TypeError:
+            raise _not_text() from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; special tokens are left out."""
@@ -191,6 +208,22 @@ def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
             group = []
     if group:
         yield group
+
+
+def _not_text() -> UserError:
+    return UserError(
+        "only Unicode text can be encoded, and one of these is not: it is no str, or holds half of a surrogate pair"
+    )
+
+
+def _check(backend: Backend, file: Path) -> None:
+    """Refuse a vocabulary that no model can be built on, or that fails at the first unknown word."""
+    ids = sorted(backend.get_vocab().values())
+    if not ids or ids != list(range(len(ids))):
+        raise UserError(f"{str(file)!r} is not a valid tokenizer: its token ids must be 0, 1, 2 and so on without gaps")
+    unknown_token = getattr(backend.model, "unk_token", None)
+    if unknown_token is not None and backend.token_to_id(unknown_token) is None:
+        raise UserError(f"{str(file)!r} is not a valid tokenizer: it lacks its own unknown token {unknown_token!r}")
 
 
 def _special(kind: Kind) -> list[AddedToken]:
@@ -260,11 +293,18 @@ def _frame(tokenizer: Tokenizer) -> None:
 
 def _from_vocabulary(folder: Path) -> Backend:
     """Build BERT's tokenizer from an old ``vocab.txt``."""
-    vocabulary = models.WordPiece.read_file(str(folder / "vocab.txt"))
-    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    file, beside = folder / "vocab.txt", folder / "tokenizer_config.json"
+    try:
+        vocabulary = models.WordPiece.read_file(str(file))
+    except Exception as error:  # the library raises nothing more exact
+        raise UserError(f"{str(file)!r} is not a valid vocabulary: {error}") from None
+    settings = read_json(beside) if beside.is_file() else {}
+    if not isinstance(settings, dict):
+        raise UserError(f"{str(beside)!r} must hold a JSON object, not {type(settings).__name__}")
     backend = _wordpiece(
         models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase=bool(settings.get("do_lower_case", True))
     )
     backend.add_special_tokens([token for token in SPECIAL_TOKENS["wordpiece"] if token in vocabulary])
+    _check(backend, file)
     _frame(Tokenizer(backend))
     return backend

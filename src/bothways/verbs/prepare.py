@@ -100,12 +100,12 @@ def prepare_splits(
     splits: Mapping[str, Sequence[Document]],
     *,
     out: str | Path,
-    tokenizer: str | Path = "bpe",
+    tokenizer: str | Path | Tokenizer = "bpe",
     vocab_size: int = 8192,
     language: Literal["auto", "en", "zh"] = "auto",
     ingest: Mapping[str, Any] | None = None,
 ) -> Shards:
-    """Do what ``prepare`` does with documents whose splits are decided."""
+    """Do what ``prepare`` does with documents whose splits are decided; it can be given a trained tokenizer, too."""
     if not splits["train"]:
         raise UserError("the documents are too few to hold any out and still train; give more text")
     texts = {name: [document.text for document in splits[name]] for name in SPLITS if splits.get(name)}
@@ -127,17 +127,20 @@ def prepare_splits(
 def split_documents(
     documents: Sequence[Document], *, validation_share: float, test_share: float
 ) -> dict[str, list[Document]]:
-    """Return the documents of each split; where validation got none, it gets the one nearest to it."""
+    """Return the documents of each split; one that should have some and got none gets the last that would train."""
     splits: dict[str, list[Document]] = {name: [] for name in SPLITS}
     for document in documents:
         splits[split_of(document.text, validation_share=validation_share, test_share=test_share)].append(document)
-    if validation_share and not splits["validation"] and len(splits["train"]) > 1:
-        splits["validation"].append(splits["train"].pop())
+    for name, share in (("validation", validation_share), ("test", test_share)):
+        if share and not splits[name] and len(splits["train"]) > 1:
+            splits[name].append(splits["train"].pop())
     return splits
 
 
-def get_tokenizer(tokenizer: str | Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def get_tokenizer(tokenizer: str | Path | Tokenizer, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     """Train a tokenizer of that kind, or load the one that is named."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
     if vocab_size > MOST_TOKENS:
         raise UserError(f"--vocab-size must be at most {MOST_TOKENS:,}, not {vocab_size:,}")
     if tokenizer in KINDS:

@@ -17,7 +17,7 @@ from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run
 from bothways.verbs.demonstration.material import Splits
-from bothways.verbs.demonstration.planning import DemoPlan, mean_length
+from bothways.verbs.demonstration.planning import DemoPlan
 
 # What was found to be best in the time there is (docs/experiments.md): many short examples beat fewer long ones, and
 # embeddings that learn fast beat those that keep the pace of the matrices.
@@ -81,9 +81,9 @@ def train_arm(arm: Arm, name: str, splits: Splits, plan: DemoPlan, out: Path) ->
         seed=plan.seed,
     )
     loaded = start(arm, task, plan, out)
-    lengths = [len(row) for row in render_all(task, loaded, splits["train"][:200])]
+    sample = render_all(task, loaded, splits["train"][:200])
     per_epoch = -(-len(splits["train"]) // settings.batch_size)
-    steps = plan.arm_steps(name, arm.family, settings.batch_size * mean_length(lengths), per_epoch)
+    steps = plan.arm_steps(name, arm.family, settings.batch_size * sum(map(len, sample)) / len(sample), per_epoch)
     settings = replace(settings, training=replace(settings.training, steps=steps, save_every=max(1, steps // 4)))
     folder = out / f"{name}-{arm.name}"
     folder.mkdir(parents=True, exist_ok=True)

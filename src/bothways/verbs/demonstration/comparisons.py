@@ -24,6 +24,7 @@ from bothways.verbs.demonstration.planning import DemoPlan
 SHOWN = 6  # examples in the report
 TEMPERATURES = (0.3, 0.7, 1.0)
 CLOZE_WORDS = 500
+EXTRACTED = 200  # passages from which BERT chooses a sentence
 
 Figures = dict[str, Any]
 
@@ -185,7 +186,7 @@ def _cloze_questions(documents: Sequence[Document], models: dict[str, Loaded]) -
 
 def extracted(splits: Splits, out: Path) -> Figures:
     """What BERT can do for a summary: choose the sentence that is nearest to the whole passage."""
-    test, task = splits["test"], Summarization()
+    test, task = splits["test"][:EXTRACTED], Summarization()
     loaded = load(out / "retrieval-bert")
     predictions: list[Prediction] = []
     for example in test:

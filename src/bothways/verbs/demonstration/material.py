@@ -6,9 +6,11 @@ docstrings of a module or class, all lines of a review, all examples of a docume
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Self
+from zlib import crc32
 
 from bothways.errors import UserError
 from bothways.language import detect, sentences
@@ -20,9 +22,10 @@ from bothways.text.documents import Document, read_documents
 from bothways.text.prose import mask_names, prose
 from bothways.text.shards import SPLITS
 from bothways.text.splitting import cut_long, split_of, without_duplicates
+from bothways.verbs.prepare import split_documents
 
 MEGABYTES = 16.0  # of documentation
-LIBRARIES = 10  # classes of the topic classification
+CLASSES = 10  # at most, of the topic classification
 HELD_OUT = {"validation_share": 0.04, "test_share": 0.08}
 MOST = {"train": 6000, "validation": 200, "test": 600}  # examples of a task
 SHORTEST_BODY = 200  # characters
@@ -45,11 +48,28 @@ class Material:
     """
 
     name: str
-    language: str
+    language: Literal["en", "zh"]
     documents: dict[str, list[Document]]
     tasks: dict[str, Splits]
     prompts: list[str]
     missing: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the material of which ``dataclasses.asdict`` gave these values."""
+        documents = {side: [Document(**each) for each in found] for side, found in values["documents"].items()}
+        return cls(**{**values, "documents": documents})
+
+
+def gather(text: Sequence[str], language: str) -> Material:
+    """Return what the demonstration learns from: the user's own text if there are paths, else that of the language.
+
+    Raises:
+        UserError: there is too little of it.
+    """
+    if text:
+        return own_text(text)
+    return documentation() if language == "en" else chinese()
 
 
 def documentation() -> Material:
@@ -84,7 +104,7 @@ def documentation() -> Material:
                 for one, body in long
             ),
         },
-        prompts=["Return the ", "This class ", "If the file does not exist, "],
+        prompts=["Return the", "This class", "If the file does not exist,"],
     )
 
 
@@ -102,13 +122,16 @@ def _page(described: Sequence[_Described]) -> str:
 def _topics(described: Sequence[_Described]) -> Splits:
     """Return passages with the library that they document, every library's name masked in them."""
     libraries = list(installed_libraries())
-    counts = Counter(one.docstring.library for one in described)
-    classes = {library for library, _ in counts.most_common(LIBRARIES)}
+    classes = _commonest(one.docstring.library for one in described)
     return _examples(
         (one.split, {"text": mask_names(one.text, libraries), "label": one.docstring.library})
         for one in described
         if one.docstring.library in classes
     )
+
+
+def _commonest(labels: Iterable[str]) -> set[str]:
+    return {label for label, _ in Counter(labels).most_common(CLASSES)}
 
 
 def chinese() -> Material:
@@ -156,35 +179,40 @@ def own_text(paths: Sequence[str]) -> Material:
             f"the demonstration needs at least 100,000 characters of text in 20 pieces, and there are {characters:,} in "
             f"{len(read)}; give more files with --text, or leave it out to use the libraries' documentation"
         )
-    documents = _by_split(read, lambda document: split_of(document.text, **HELD_OUT))
+    documents = split_documents(read, **HELD_OUT)
     pieces = [
-        (side, document, part)
+        (side, _folder(document), part)
         for side, found in documents.items()
         for document in found
         for part in _passages(document)
     ]
-    folders = {document.source.rpartition("/")[0] for document in read}
-    labels = _examples((side, {"text": part, "label": one.source.rpartition("/")[0]}) for side, one, part in pieces)
-    language = detect("".join(document.text[:1000] for document in read[:100]))
-    sentence_pairs = ((side, *_first_sentence(part)) for side, _, part in pieces)
-    material = _material(
-        name=", ".join(str(path) for path in paths),
-        language=language,
+    classes = _commonest(folder for side, folder, _ in pieces if side == "train")
+    openings = ((side, *_first_sentence(part)) for side, _, part in pieces)
+    tasks = {
+        "retrieval": _examples(
+            (side, {"query": first, "document": rest})
+            for side, first, rest in openings
+            if len(first) >= 15 and len(rest) >= SHORTEST_BODY // 2
+        )
+    }
+    missing = {"summarization": "plain text comes without summaries"}
+    if len(classes) > 1:
+        labelled = ((side, {"text": part, "label": folder}) for side, folder, part in pieces if folder in classes)
+        tasks["classification"] = _examples(labelled)
+    else:
+        missing["classification"] = "the text lies in one folder; several folders would be the classes"
+    return _material(
+        name=", ".join(paths),
+        language=detect("".join(document.text[:1000] for document in read[:100])),
         documents=documents,
-        tasks={
-            "classification": labels if len(folders) > 1 else {},
-            "retrieval": _examples(
-                (side, {"query": first, "document": rest})
-                for side, first, rest in sentence_pairs
-                if len(first) >= 15 and len(rest) >= SHORTEST_BODY // 2
-            ),
-        },
-        prompts=[documents["test"][0].text.strip()[:20], ""],
+        tasks=tasks,
+        prompts=[" ".join(documents["test"][0].text.split())[:20].strip(" -"), ""],
+        missing=missing,
     )
-    material.missing["summarization"] = "plain text comes without summaries"
-    if len(folders) < 2:
-        material.missing["classification"] = "the text lies in one folder; several folders would be the classes"
-    return material
+
+
+def _folder(document: Document) -> str:
+    return document.source.rpartition("/")[0]
 
 
 def _passages(document: Document) -> list[str]:
@@ -222,13 +250,11 @@ def _examples(pairs: Iterable[tuple[str, Example]]) -> Splits:
 
 
 def _shuffled(example: Example) -> int:
-    from zlib import crc32
-
     return crc32("\0".join(example.values()).encode("utf-8", "surrogatepass"))
 
 
-def _material(*, tasks: dict[str, Splits], **parts: object) -> Material:
+def _material(*, tasks: dict[str, Splits], missing: Mapping[str, str] = MappingProxyType({}), **parts: Any) -> Material:
     """Return the material with the tasks that have enough examples, and say which have not."""
-    enough = {task: splits for task, splits in tasks.items() if len(splits.get("test", ())) >= FEWEST}
-    missing = {task: "too few examples to test on" for task in tasks if task not in enough}
-    return Material(tasks=enough, missing=missing, **parts)  # type: ignore[arg-type]
+    enough = {task: splits for task, splits in tasks.items() if len(splits["test"]) >= FEWEST}
+    few = {task: "too few examples to test on" for task in tasks if task not in enough}
+    return Material(tasks=enough, missing={**missing, **few}, **parts)
