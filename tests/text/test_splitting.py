@@ -19,7 +19,8 @@ def documents(*texts):
 
 def long_text(size, seed=0):
     draw = np.random.default_rng(seed)
-    words = ["".join(draw.choice(list(string.ascii_lowercase), size=5)) for _ in range(size // 6 + 1)]
+    letters = "".join(draw.choice(list(string.ascii_lowercase), size=5 * (size // 6 + 1)))
+    words = [letters[start : start + 5] for start in range(0, len(letters), 5)]
     sentences = [" ".join(words[start : start + 12]) + ". " for start in range(0, len(words), 12)]
     return "".join(sentence + ("\n\n" if number % 5 == 4 else "") for number, sentence in enumerate(sentences))[:size]
 

@@ -301,10 +301,6 @@ def merging_nothing(values):
     values["model"]["merges"].append(["", ""])
 
 
-def added_far_away(values):
-    values["added_tokens"].append({**values["added_tokens"][0], "content": "<far>", "id": 10**9})
-
-
 def of_unknown_kind(values):
     values["model"]["type"] = "Sorcery"
 
@@ -332,7 +328,6 @@ HOSTILE = {
     "an id that is text": lambda: hostile(renumbered("7")),
     "a merge of unknown tokens": lambda: hostile(merging_unknowns),
     "a merge of nothing": lambda: hostile(merging_nothing),
-    "an added token far away": lambda: hostile(added_far_away),
     "an unknown model": lambda: hostile(of_unknown_kind),
     "a broken pattern": lambda: hostile(with_broken_pattern),
     "no unknown token": lambda: hostile(without_unknown, "wordpiece"),

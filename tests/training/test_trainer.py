@@ -153,7 +153,7 @@ def test_a_trivial_pattern_is_learnt(make_model, make_corpus, make_batches, make
 def test_a_hidden_pattern_is_learnt_from_both_sides(make_model, make_corpus, make_batches, make_training, masked):
     pattern = make_corpus([[[10, 11, 12, 13, 14, 15, 16, 17] * 3]] * 8)
     objective = replace(masked, pairs="none", length=26)
-    training = make_training(steps=250, batch_tokens=208, micro_batch_tokens=208, row_length=26, learning_rate=1e-2)
+    training = make_training(steps=300, batch_tokens=208, micro_batch_tokens=208, row_length=26, learning_rate=2e-2)
     model = make_model(attention="bidirectional", num_attention_heads=2)
     trained = Trainer(training, OptimizerConfig()).fit(model, make_batches(objective, training, pattern), objective)
     assert sum(record["loss"] for record in trained.curve[-10:]) / 10 < 0.1

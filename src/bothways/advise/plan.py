@@ -86,6 +86,6 @@ def measure_step(
         trained = trainer.fit(model, batches, objective)
         if steps > 1:  # the first step also warms up; the quickest trial is the one that nothing disturbed
             best = min(best, trained.seconds / trained.steps)
-            if time.perf_counter() - start > TRIAL_SECONDS:
+            if time.perf_counter() - start > trial_seconds:
                 return best
         steps = min(steps + 2, 8)

@@ -57,6 +57,13 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of ours so that a crash at any moment leaves it whole, or leaves what ``clean`` ends."""
+    doomed = _beside(folder, "tmp")
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed)
+
+
 def _beside(target: Path, kind: str) -> Path:
     return target.parent / f".{kind}-{target.name}-{uuid.uuid4().hex}"
 

@@ -144,7 +144,7 @@ def _summary_row(words: Wording, headline: Headline) -> list[Text]:
 
 def _missing(words: Wording, gap: Mapping[str, Any]) -> str:
     """One entry of ``missing`` on a line."""
-    return clean(f"{words.stage(str(gap.get('task') or ''))}: {gap.get('reason') or ''}")
+    return clean(f"{words.stage(str(gap.get('task') or ''))}: {words(str(gap.get('reason') or ''))}")
 
 
 def _plain(value: Any) -> Any:

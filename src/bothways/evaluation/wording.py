@@ -48,15 +48,17 @@ METRICS = {
     "rouge_1": ("ROUGE-1", "words shared with the reference"),
     "rouge_2": ("ROUGE-2", "pairs of words shared with the reference"),
     "rouge_l": ("ROUGE-L", "longest run of words, in order, shared with the reference"),
+    "distinct_2": ("Distinct-2", "share of pairs of words that are no repetition"),
 }
 
 STAGES = {
     "corpus": "Reading the corpus",
-    "tokenizers": "Training the tokenizers",
-    "pretraining": "Pretraining",
+    "tokenizer_gpt": "Training GPT's tokenizer",
+    "tokenizer_bert": "Training BERT's tokenizer",
+    "plan": "Measuring the machine",
     "pretrain_gpt": "Pretraining GPT",
     "pretrain_bert": "Pretraining BERT",
-    "report": "Writing the report",
+    "extractive": "Choosing sentences",
 }
 
 FIELDS = {
@@ -96,11 +98,12 @@ CHINESE = {
     "Macro F1": "宏平均 F1",
     "Recall@10": "召回率@10",
     "Reading the corpus": "读取语料",
-    "Training the tokenizers": "训练分词器",
-    "Pretraining": "预训练",
+    "Training GPT's tokenizer": "训练 GPT 的分词器",
+    "Training BERT's tokenizer": "训练 BERT 的分词器",
+    "Measuring the machine": "测量机器速度",
     "Pretraining GPT": "预训练 GPT",
     "Pretraining BERT": "预训练 BERT",
-    "Writing the report": "撰写报告",
+    "Choosing sentences": "选取句子",
     "Text": "文本",
     "Reference": "参考答案",
     "Passage": "原文",
@@ -135,6 +138,15 @@ CHINESE = {
     "words shared with the reference": "与参考摘要相同的词",
     "pairs of words shared with the reference": "与参考摘要相同的相邻词对",
     "longest run of words, in order, shared with the reference": "与参考摘要共有的最长有序词列",
+    "share of pairs of words that are no repetition": "不重复的相邻词对所占比例",
+    # what the demonstration remarks on
+    "the same examples, the same minutes of fine-tuning": "同样的样例，同样的微调时间",
+    "GPT sees what stands before the word, BERT both sides": "GPT 只看词的前文，BERT 看前后两边",
+    "GPT writes; BERT can only choose a sentence of the passage": "GPT 自己写，BERT 只能从原文中选一句",
+    "too few examples to test on": "可供测试的样例太少",
+    "plain text comes without summaries": "纯文本没有附带摘要",
+    "the text lies in one folder; several folders would be the classes": "文本都在一个文件夹里；若有几个文件夹，便以它们为类别",
+    "no text is long enough to take a word out of it": "没有足够长的文本可供挖词",
     # the story
     "Two ways to read one text": "同一份文本，两种读法",
     "A GPT, which writes on from left to right, and a BERT, which reads both ways, trained from nothing on {corpus} "

@@ -1,5 +1,6 @@
 """Settings of the engine."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +38,8 @@ class TrainingConfig(Config):
             if not 1 <= getattr(self, name) <= MOST_TOKENS:
                 raise UserError(f"training.{name} must be between 1 and {MOST_TOKENS:,}, not {getattr(self, name)}")
         for name in ("learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"training.{name} must be above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"training.{name} must be above 0 and finite, not {getattr(self, name)}")
         for name in ("warmup_share", "decay_share", "final_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"training.{name} must be in [0, 1], not {getattr(self, name)}")
@@ -61,5 +62,5 @@ class OptimizerConfig(Config):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optimizer.{name} must be in [0, 1), not {getattr(self, name)}")
         for name in ("weight_decay", "eps", "embedding_scale"):
-            if getattr(self, name) < 0:
-                raise UserError(f"optimizer.{name} must not be negative, and is {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"optimizer.{name} must be at least 0 and finite, not {getattr(self, name)}")

@@ -23,12 +23,16 @@ class Tracker:
         self._stream = self._file.open("a", encoding="utf-8")
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
+        self._writer = SummaryWriter(
+            str(folder / "tensorboard"),
+            purge_step=resume_at + 1 if resume_at else None,
+            filename_suffix=f".{resume_at}",  # or two files of one second would be one
+        )
 
     def _keep_up_to(self, step: int) -> None:
         if self._file.exists():
-            lines = self._file.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if step and line.endswith("}") and json.loads(line)["step"] <= step]
+            *lines, _ = self._file.read_text(encoding="utf-8").split("\n")  # what has no end of line was cut off
+            kept = [line for line in lines if step and json.loads(line)["step"] <= step]
             self._file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def record(self, step: int, values: Mapping[str, Any]) -> None:

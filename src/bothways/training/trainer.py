@@ -13,6 +13,7 @@ from torch import Tensor
 from bothways import progress
 from bothways.batch import Batch, Objective
 from bothways.checkpoints.checkpoint import checkpoints_in, clean, load_checkpoint, newest_complete, save_checkpoint
+from bothways.checkpoints.folders import remove_folder
 from bothways.errors import NonFiniteError, UserError
 from bothways.model.heads import Model
 from bothways.text.tokenizer import Tokenizer
@@ -151,9 +152,10 @@ class _Fitting:
                 bar.advance(1, self.describe(losses))
                 if self.due(self.config.evaluate_every) or last:
                     self.evaluate()
-                if self.due(self.config.save_every) or last or stop:
+                stopping = bool(stop)  # asked once, so that whoever leaves has saved
+                if self.due(self.config.save_every) or last or stopping:
                     self.save()
-                if stop and not last:
+                if stopping and not last:
                     self.leave(stop)
         self.model.eval()
         return Trained(
@@ -261,6 +263,8 @@ class _Fitting:
             return
         folder = run.folder / "checkpoints" / f"step-{self.step}"
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if self.step == self.config.steps:
+            self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
         names = ("step", "tokens", "seconds", "best", "skipped", "skipped_in_a_row", "evaluations", "curve")
         state = {name: getattr(self, name) for name in names}
         save_checkpoint(
@@ -271,8 +275,6 @@ class _Fitting:
             training={**state_tensors(self.optimizers, self.model), **random_states()},
             state={**state, "position": self.batches.position, "fingerprint": dict(run.fingerprint)},
         )
-        if self.step == self.config.steps:
-            self.save_weights("last")
         for old in checkpoints_in(run.folder)[: -self.config.keep]:
             remove_folder(old)
 
@@ -286,7 +288,7 @@ class _Fitting:
         found = newest_complete(run.folder)
         if found is None:
             return
-        loaded = load_checkpoint(found, heads=self.objective.heads, verify=False)  # verified when it was chosen
+        loaded = load_checkpoint(found, verify=False)  # verified when it was chosen
         state = dict(loaded.state or {})
         refuse_difference(state.pop("fingerprint"), dict(run.fingerprint))
         self.batches.seek(state.pop("position"))
@@ -335,11 +337,3 @@ def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     if differing:
         parts = [f"{name} was {before.get(name)!r} and is now {now.get(name)!r}" for name in differing]
         raise UserError(f"this run cannot be resumed, because {'; '.join(parts)}; start a new run with another --out")
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a checkpoint: its manifest first, so that a half-deleted one is never taken for whole."""
-    (folder / "manifest.json").unlink(missing_ok=True)
-    for file in sorted(folder.iterdir()):
-        file.unlink()
-    folder.rmdir()

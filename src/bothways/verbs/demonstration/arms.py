@@ -10,9 +10,9 @@ import torch
 
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.evaluation.evaluate import intervals
-from bothways.finetuning import Finetuning, finetune_model, render_all
+from bothways.finetuning import Finetuning, finetune_model
 from bothways.model.heads import Model
-from bothways.tasks.task import Example, Prediction, Task, get_task
+from bothways.tasks.task import Example, Prediction, Task, get_task, tokenizer_of
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run
@@ -81,7 +81,8 @@ def train_arm(arm: Arm, name: str, splits: Splits, plan: DemoPlan, out: Path) ->
         seed=plan.seed,
     )
     loaded = start(arm, task, plan, out)
-    sample = render_all(task, loaded, splits["train"][:200])
+    tokenizer, config = tokenizer_of(loaded), loaded.model.config
+    sample = [task.render(example, tokenizer, config) for example in splits["train"][:200]]
     per_epoch = -(-len(splits["train"]) // settings.batch_size)
     steps = plan.arm_steps(name, arm.family, settings.batch_size * sum(map(len, sample)) / len(sample), per_epoch)
     settings = replace(settings, training=replace(settings.training, steps=steps, save_every=max(1, steps // 4)))
@@ -105,14 +106,14 @@ def start(arm: Arm, task: Task, plan: DemoPlan, out: Path) -> Loaded:
 
 def measure_arm(
     arm: Arm, name: str, splits: Splits, plan: DemoPlan, out: Path
-) -> tuple[dict[str, Any], list[Prediction], Loaded]:
-    """Train an arm and return its figures on the test examples, its predictions and the model."""
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Train an arm and return its figures on the test examples, and its predictions."""
     begin = time.perf_counter()
     loaded = train_arm(arm, name, splits, plan, out)
     seconds = time.perf_counter() - begin
     task = demonstrated(name, splits)
     predictions = task.predict(loaded, splits["test"], seed=plan.seed)
-    return {**figures(task, predictions, splits["test"]), "seconds": round(seconds, 1)}, predictions, loaded
+    return {**figures(task, predictions, splits["test"]), "seconds": round(seconds, 1)}, predictions
 
 
 def figures(task: Task, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from bothways.metrics.confusion_matrix import confusion_matrix
 from bothways.metrics.distinct_n import distinct_n
 from bothways.tasks.retrieval import Retrieval, bm25, collection, fused, ranked
 from bothways.tasks.summarization import Summarization
-from bothways.tasks.task import Example, Prediction, get_task, precision_of, tokenizer_of, write
+from bothways.tasks.task import Prediction, get_task, precision_of, tokenizer_of, write
 from bothways.text.documents import Document
+from bothways.text.tokenizer import Tokenizer
+from bothways.training.machine import default_device
 from bothways.verbs.demonstration.arms import ARMS, demonstrated, figures, measure_arm
 from bothways.verbs.demonstration.material import Splits
 from bothways.verbs.demonstration.planning import DemoPlan
@@ -24,6 +26,7 @@ from bothways.verbs.demonstration.planning import DemoPlan
 SHOWN = 6  # examples in the report
 TEMPERATURES = (0.3, 0.7, 1.0)
 CLOZE_WORDS = 500
+CLOZE_TOKENS = 120  # around a word: before it for GPT, on both sides for BERT
 EXTRACTED = 200  # passages from which BERT chooses a sentence
 
 Figures = dict[str, Any]
@@ -33,7 +36,7 @@ def classification(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
     """BERT, its twin and GPT beside the commonest label and TF-IDF with logistic regression."""
     test = splits["test"]
     expected = [example["label"] for example in test]
-    arms, predictions, _ = _trained("classification", splits, plan, out)
+    arms, predictions = _trained("classification", splits, plan, out)
     task = get_task("classification").fitted_to(splits["train"])
     texts, labels = ([example[column] for example in splits["train"]] for column in ("text", "label"))
     guessed = tfidf_logistic_regression(texts, labels, [example["text"] for example in test], seed=plan.seed)
@@ -48,7 +51,7 @@ def classification(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
         "confusion": {"labels": list(confusion.labels), "counts": [list(row) for row in confusion.counts]},
         "examples": [
             {"text": example["text"][:300], "reference": example["label"], "bert": label}
-            for example, label in list(zip(test, named, strict=True))[:SHOWN]
+            for example, label in zip(test[:SHOWN], named[:SHOWN], strict=True)
         ],
         "sizes": _sizes(splits),
     }
@@ -57,7 +60,7 @@ def classification(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
 def retrieval(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
     """BERT, its twin and GPT beside BM25, and both together."""
     test, task = splits["test"], demonstrated("retrieval", splits)
-    arms, predictions, _ = _trained("retrieval", splits, plan, out)
+    arms, predictions = _trained("retrieval", splits, plan, out)
     documents = collection(test)
     lexical = bm25([example["query"] for example in test], documents)
     arms["bm25"] = figures(task, ranked(lexical), test)
@@ -69,12 +72,11 @@ def retrieval(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
         "examples": [
             {
                 "query": example["query"],
-                "best": documents[made["ranking"][0]][:300],
-                "rank": 1 + made["ranking"].index(documents.index(example["document"]))
-                if documents.index(example["document"]) in made["ranking"]
-                else None,
+                "best": documents[int(row.argmax())][:300],
+                "rank": 1 + int((row > row[right]).sum()),
             }
-            for example, made in list(zip(test, predictions["bert"], strict=True))[:SHOWN]
+            for example, row in zip(test[:SHOWN], dense[:SHOWN], strict=True)
+            for right in [documents.index(example["document"])]
         ],
         "sizes": _sizes(splits),
     }
@@ -83,7 +85,7 @@ def retrieval(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
 def summarization(splits: Splits, plan: DemoPlan, out: Path) -> Figures:
     """GPT and its twin beside the passage's first sentence."""
     test, task = splits["test"], demonstrated("summarization", splits)
-    arms, predictions, _ = _trained("summarization", splits, plan, out)
+    arms, predictions = _trained("summarization", splits, plan, out)
     passages = [{**example, "text": example["passage"]} for example in test]
     leads = task.baseline(passages)
     arms["lead"] = figures(task, leads, test)
@@ -112,7 +114,7 @@ COMPARISONS: dict[str, Callable[[Splits, DemoPlan, Path], Figures]] = {
 
 def generation(prompts: Sequence[str], plan: DemoPlan, out: Path) -> Figures:
     """Samples of the pretrained GPT at several temperatures, and how varied they are."""
-    loaded = load(out / "gpt")
+    loaded = _load(out / "gpt")
     samples, arms = [], {}
     for temperature in TEMPERATURES:
         texts = _write(loaded, prompts, temperature, plan.seed)
@@ -133,43 +135,30 @@ def _write(loaded: Loaded, prompts: Sequence[str], temperature: float, seed: int
 
 
 def cloze(documents: Sequence[Document], out: Path) -> Figures:
-    """A hidden word guessed by GPT from what stands before it and by BERT from both sides.
+    """A hidden word guessed by GPT from what stands before it and by BERT from both sides; nothing if there is none.
 
     Only words that are one token for both are asked for, so that neither has the easier task.
     """
-    models = {family: load(out / family) for family in ("gpt", "bert")}
-    questions = _cloze_questions(documents, models)
-    gpt, bert = models["gpt"], models["bert"]
-    right = {"gpt": [0.0], "bert": [0.0]}
-    begin = tokenizer_of(gpt).special_id("bos")
-    left = [[begin, *tokenizer_of(gpt).encode(before)][-200:] for before, _, _ in questions]
-    guesses = read_tokens(
-        gpt.model, "language_model", left, positions=[[len(ids) - 1] for ids in left], precision=precision_of(gpt.model)
-    )
-    answers = [tokenizer_of(gpt).encode(word)[0] for _, word, _ in questions]
-    right["gpt"] = [float(guess[0].argmax() == answer) for guess, answer in zip(guesses, answers, strict=True)]
-    tokenizer = tokenizer_of(bert)
-    cls, sep, mask = (tokenizer.special_id(role) for role in ("cls", "sep", "mask"))
-    both = [
-        ([cls, *(start := tokenizer.encode(before)[-60:]), mask, *tokenizer.encode(after)[:60], sep], len(start) + 1)
-        for before, _, after in questions
-    ]
-    guesses = read_tokens(
-        bert.model,
-        "language_model",
-        [ids for ids, _ in both],
-        positions=[[place] for _, place in both],
-        precision=precision_of(bert.model),
-    )
-    answers = [tokenizer.encode(word.strip())[0] for _, word, _ in questions]
-    right["bert"] = [float(guess[0].argmax() == answer) for guess, answer in zip(guesses, answers, strict=True)]
-    arms = {family: {"accuracy": float(np.mean(each))} for family, each in right.items()}
+    gpt, bert = _load(out / "gpt"), _load(out / "bert")
+    questions = _cloze_questions(documents, tokenizer_of(gpt), tokenizer_of(bert))[:CLOZE_WORDS]
+    if not questions:
+        return {}
+    arms = {
+        "gpt": {"accuracy": _share_right(gpt, [_ask_gpt(question, tokenizer_of(gpt)) for question in questions])},
+        "bert": {"accuracy": _share_right(bert, [_ask_bert(question, tokenizer_of(bert)) for question in questions])},
+    }
     return {"metrics": ["accuracy"], "arms": arms, "sizes": {"test": len(questions)}}
 
 
-def _cloze_questions(documents: Sequence[Document], models: dict[str, Loaded]) -> list[tuple[str, str, str]]:
-    """Return (text before, word with its space, text after), one word of each document, chosen by position."""
-    questions: list[tuple[str, str, str]] = []
+class _Question(NamedTuple):
+    before: str
+    word: str  # with the space before it, if there is one
+    after: str
+
+
+def _cloze_questions(documents: Sequence[Document], gpt: Tokenizer, bert: Tokenizer) -> list[_Question]:
+    """Return one word of each document with the text around it, chosen by position."""
+    questions: list[_Question] = []
     for number, document in enumerate(documents):
         text = document.text[:4000]
         found = [(start, stop) for start, stop in words(text) if start >= 200 and stop < len(text) - 100]
@@ -177,34 +166,62 @@ def _cloze_questions(documents: Sequence[Document], models: dict[str, Loaded]) -
             start, stop = found[(offset + 7 * number) % len(found)]
             space = start - 1 if text[start - 1] == " " else start
             word = text[space:stop]
-            pieces = (tokenizer_of(models["gpt"]).encode(word), tokenizer_of(models["bert"]).encode(word.strip()))
-            if word.strip().isalpha() and all(len(ids) == 1 for ids in pieces):
-                questions.append((text[max(0, space - 600) : space], word, text[stop : stop + 300]))
+            if word.strip().isalpha() and len(gpt.encode(word)) == len(bert.encode(word.strip())) == 1:
+                questions.append(_Question(text[max(0, space - 600) : space], word, text[stop : stop + 300]))
                 break
-    return questions[:CLOZE_WORDS]
+    return questions
+
+
+def _ask_gpt(question: _Question, tokenizer: Tokenizer) -> tuple[list[int], int, int]:
+    """Return token ids, which of them is read, and the right answer."""
+    ids = [tokenizer.special_id("bos"), *tokenizer.encode(question.before)[-CLOZE_TOKENS:]]
+    return ids, len(ids) - 1, tokenizer.encode(question.word)[0]
+
+
+def _ask_bert(question: _Question, tokenizer: Tokenizer) -> tuple[list[int], int, int]:
+    """As ``_ask_gpt``, with half of the tokens from each side."""
+    cls, sep, mask = (tokenizer.special_id(role) for role in ("cls", "sep", "mask"))
+    before = tokenizer.encode(question.before)[-CLOZE_TOKENS // 2 :]
+    after = tokenizer.encode(question.after)[: CLOZE_TOKENS // 2]
+    return [cls, *before, mask, *after, sep], len(before) + 1, tokenizer.encode(question.word.strip())[0]
+
+
+def _share_right(loaded: Loaded, asked: Sequence[tuple[list[int], int, int]]) -> float:
+    ids, places, answers = zip(*asked, strict=True)
+    positions = [[place] for place in places]
+    guesses = read_tokens(
+        loaded.model, "language_model", ids, positions=positions, precision=precision_of(loaded.model)
+    )
+    return float(np.mean([guess[0].argmax() == answer for guess, answer in zip(guesses, answers, strict=True)]))
 
 
 def extracted(splits: Splits, out: Path) -> Figures:
     """What BERT can do for a summary: choose the sentence that is nearest to the whole passage."""
-    test, task = splits["test"][:EXTRACTED], Summarization()
-    loaded = load(out / "retrieval-bert")
+    test = splits["test"][:EXTRACTED]
+    passages = [example["passage"] for example in test]
+    parts = [[text[start:stop].strip() for start, stop in sentences(text)][:20] for text in passages]
+    scores = Retrieval().similarity(_load(out / "retrieval-bert"), passages, [part for each in parts for part in each])
+    stops = np.cumsum([len(each) for each in parts])
     predictions: list[Prediction] = []
-    for example in test:
-        passage = example["passage"]
-        parts = [passage[start:stop].strip() for start, stop in sentences(passage)][:20]
-        scores = Retrieval().similarity(loaded, [passage], parts)[0]
-        predictions.append({"summary": parts[int(scores.argmax())]})
-    return figures(task, predictions, test)
+    for row, each, stop in zip(scores, parts, stops, strict=True):
+        predictions.append({"summary": each[int(row[stop - len(each) : stop].argmax())]})
+    return figures(Summarization(), predictions, test)
+
+
+def _load(folder: Path) -> Loaded:
+    loaded = load(folder)
+    loaded.model.to(default_device())
+    return loaded
 
 
 def _trained(
     name: str, splits: Splits, plan: DemoPlan, out: Path
-) -> tuple[dict[str, Figures], dict[str, list[Prediction]], dict[str, Loaded]]:
+) -> tuple[dict[str, Figures], dict[str, list[Prediction]]]:
     """Train and measure every arm of a task."""
-    arms, predictions, models = {}, {}, {}
+    arms, predictions = {}, {}
     for arm in ARMS[name]:
-        arms[arm.name], predictions[arm.name], models[arm.name] = measure_arm(arm, name, splits, plan, out)
-    return arms, predictions, models
+        arms[arm.name], predictions[arm.name] = measure_arm(arm, name, splits, plan, out)
+    return arms, predictions
 
 
 def _sizes(splits: Splits) -> dict[str, int]:
@@ -230,8 +247,3 @@ def side_by_side(tasks: dict[str, Figures], extractive: Figures | None) -> list[
         note = "GPT writes; BERT can only choose a sentence of the passage"
         rows.append({"task": "summarization", "metric": "rouge_l", "gpt": gpt, "bert": bert, "note": note})
     return rows
-
-
-def first_of(examples: Sequence[Example], column: str) -> str:
-    """Return a column of the first example, for the commands that the report shows."""
-    return str(examples[0][column]) if examples else ""

@@ -222,7 +222,7 @@ def _passages(document: Document) -> list[str]:
         if stop - start >= 2 * SHORTEST_BODY:
             passages.append(document.text[start:stop].strip())
             start = stop
-    return [*passages, document.text[start:].strip()]
+    return [passage for passage in [*passages, document.text[start:].strip()] if passage]
 
 
 def _first_sentence(text: str) -> tuple[str, str]:

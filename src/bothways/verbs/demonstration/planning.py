@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bothways import progress
 from bothways.advise.plan import TRIAL_SECONDS, measure_step
@@ -50,7 +50,7 @@ class Request(Config):
             return
         before, now = type(self).load(folder / REQUEST).to_dict(), self.to_dict()
         different = [
-            f"--{name} {before[name] or 'not given'}, not {now[name]}" for name in now if before[name] != now[name]
+            f"--{name} {_said(before[name])}, not {_said(now[name])}" for name in now if before[name] != now[name]
         ]
         if different:
             raise UserError(
@@ -62,6 +62,10 @@ class Request(Config):
         text = ["--text", *self.text] if self.text else []
         language = ["--language", self.language] if self.language != "en" else []
         return [*text, *language, "--minutes", f"{minutes:g}"]
+
+
+def _said(value: Any) -> str:
+    return (" ".join(value) or "(none)") if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
