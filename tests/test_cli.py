@@ -282,7 +282,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ("--set training.learning_rate=0.1", "training.learning_rate was 0.002 and is now 0.1"),
+        ("--set training.learning_rate=0.1", "training.learning_rate was 0.004 and is now 0.1"),
         ("--set training.steps=6", "training.steps was 5 and is now 6"),
         ("--set seed=1", "seed was 0 and is now 1"),
         ("--from gpt", "from was None and is now 'gpt'"),
@@ -353,7 +353,7 @@ MISTAKES = [
     (f"pretrain {GPT} {NEW} --set training.learning_rate=inf", "training.learning_rate must be a finite number"),
     (f"pretrain {GPT} {NEW} --set training.learning_rate=-1", "training.learning_rate must be above 0"),
     (f"pretrain {GPT} {NEW} --set training.learning_rate=1e-400", "training.learning_rate must be above 0"),
-    (f"pretrain {GPT} {NEW} --set training.batch_tokens=0", "training.batch_tokens must be at least 1"),
+    (f"pretrain {GPT} {NEW} --set training.batch_tokens=0", "training.batch_tokens must be between 1"),
     (f"pretrain {GPT} {NEW} --set training.schedule=cosin", "Did you mean 'cosine'?"),
     (f"pretrain {GPT} {NEW} --set training.learning_rate=1e30", "not finite", 4),
     (f"pretrain {GPT} {NEW} --set model.num_attention_heads=3", "must be a multiple of model.num_attention_heads (3)"),

@@ -1,5 +1,6 @@
 """The settings of one pretraining run, one level deep, and what is built from them."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,8 @@ class ObjectiveConfig(Config):
         for name in ("mask_share", "short_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"objective.{name} must be in [0, 1], not {getattr(self, name)}")
+        if not 0 <= self.pair_weight < math.inf:
+            raise UserError(f"objective.pair_weight must be at least 0 and finite, not {self.pair_weight}")
         if self.sequence_length < 8:
             raise UserError(f"objective.sequence_length must be at least 8, not {self.sequence_length}")
 
@@ -110,6 +113,8 @@ def make_evaluator(experiment: Experiment, objective: CausalLM | MaskedLM, corpu
         objective: what is measured.
         corpus: the held-out split.
         tokens: about how many to measure on; whole documents are taken until there are as many.
+    Raises:
+        UserError: there is nothing to measure on.
     """
     lengths = np.diff(corpus.sentences[corpus.documents])
     documents = np.arange(int(np.searchsorted(lengths.cumsum(), tokens)) + 1)[: len(corpus)]
@@ -129,6 +134,11 @@ def held_out_batches(
     """Return documents as batches, with masks drawn once."""
     length = experiment.training.row_length
     rows = list(objective.prepare(corpus, documents, length, np.random.default_rng(0)))
+    if not rows:
+        raise UserError(
+            "the held-out text yields no example: sentence pairs need documents of more than one sentence; hold out more "
+            "text, or train with objective.pairs=none"
+        )
     size = max(1, experiment.training.micro_batch_tokens // length)
     return [collate(rows[start : start + size], length=length) for start in range(0, len(rows), size)]
 

@@ -120,8 +120,10 @@ def test_pads_for_a_gpt_that_has_no_padding_token(tmp_path, folders):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     encodings = tokenizer(["a film was great", "a"], padding=True)
     assert tokenizer.pad_token_id is None
-    assert set(encodings.input_ids[1][1:]) == {tokenizer.eos_token_id}
-    assert encodings.attention_mask[1] == [1] + [0] * (len(encodings.input_ids[0]) - 1)
+    start, letter, *padding = encodings.input_ids[1]
+    assert start == tokenizer.bos_token_id != letter
+    assert set(padding) == {tokenizer.eos_token_id}
+    assert encodings.attention_mask[1] == [1, 1] + [0] * (len(encodings.input_ids[0]) - 2)
 
 
 def test_special_tokens_in_a_text_are_letters_unless_asked_for(bert):

@@ -46,7 +46,7 @@ def masked_lm():
         objective.sequence(np.array(text), np.array(other), number % 2 == 0, draw)
         for number, (text, other) in enumerate(zip(TEXTS, TEXTS[::-1], strict=True))
     ]
-    return Case(objective, rows, {"masked_lm": 6, "next_sentence": 4})
+    return Case(objective, rows, {"masked_lm": 8, "next_sentence": 4})
 
 
 def classification():

@@ -25,7 +25,7 @@ class Plan(Config):
 
     steps: int
     seconds_per_step: float | None  # None: the number of steps was given
-    tokens: int  # that will be seen
+    tokens: int  # that will be seen, padding included
     tokens_per_parameter: float
     epochs: float
     parameters: int
@@ -40,7 +40,8 @@ def plan_steps(
     Raises:
         UserError: the budget is too short for a single step.
     """
-    model = Model(experiment.model, objective.heads)
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        parameters = Model(experiment.model, objective.heads).num_parameters()
     seconds = None
     steps = experiment.training.steps
     if minutes is not None:
@@ -53,14 +54,15 @@ def plan_steps(
                 f"{minutes:g} minutes are not enough for one step, which takes {seconds:.1f} seconds here; give more time "
                 "or a smaller recipe"
             )
-    tokens = steps * experiment.training.batch_tokens
+    row_length = experiment.training.row_length
+    tokens = steps * max(1, experiment.training.batch_tokens // row_length) * row_length
     return Plan(
         steps=steps,
         seconds_per_step=None if seconds is None else round(seconds, 4),
         tokens=tokens,
-        tokens_per_parameter=round(tokens / model.num_parameters(), 3),
+        tokens_per_parameter=round(tokens / parameters, 3),
         epochs=round(tokens / corpus.num_tokens, 3),
-        parameters=model.num_parameters(),
+        parameters=parameters,
         minutes=minutes,
     )
 

