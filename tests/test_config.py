@@ -196,6 +196,14 @@ def test_names_are_what_override_takes():
     assert len(set(names)) == len(names) == 11
 
 
+def test_flat_values_are_plain_and_named_as_override_takes_them():
+    car = Car(engine=Engine(power=7), tags=("a",))
+    flat = car.flat()
+    assert list(flat) == car.names()
+    assert (flat["engine.power"], flat["engine.betas"], flat["tags"], flat["spare"]) == (7, [0.9, 0.95], ["a"], None)
+    assert json.loads(json.dumps(flat)) == flat
+
+
 @given(
     some.builds(
         Car,

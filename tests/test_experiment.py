@@ -12,6 +12,7 @@ from bothways.experiment import (
     ObjectiveConfig,
     held_out_batches,
     load_experiment,
+    make_batches,
     make_evaluator,
     make_objective,
 )
@@ -256,3 +257,14 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path):
         load_experiment(tmp_path)
     with pytest.raises(UserError, match="there is no file"):
         load_experiment(tmp_path / "nowhere.json")
+
+
+def test_batches_are_those_of_the_settings(bpe):
+    experiment = make_experiment("gpt", training__batch_tokens=192, training__row_length=24).fitted_to(bpe)
+    objective, corpus = make_objective(experiment, bpe), corpus_of(TEXTS, bpe)
+    [first, second] = next(make_batches(experiment, objective, corpus))
+    assert first.input_ids.shape == second.input_ids.shape == (4, 24)
+    again = next(make_batches(experiment, objective, corpus))
+    other = next(make_batches(replace(experiment, seed=1), objective, corpus))
+    assert torch.equal(again[0].input_ids, first.input_ids)
+    assert not torch.equal(other[0].input_ids, first.input_ids)

@@ -113,6 +113,20 @@ def test_the_table_of_sizes_is_true(document):
         assert built == pytest.approx(float(parameters), rel=0.01, abs=0.06), name
 
 
+@pytest.mark.parametrize("document", [ENGLISH, CHINESE])
+def test_the_table_of_tasks_is_true(document):
+    from bothways import discover
+    from bothways.tasks.task import get_task
+
+    rows = re.findall(r"^\| `([\w-]+)` \| ([A-Z 或or]+) \| (`.*`) \|$", read(document), flags=re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == sorted(name.replace("_", "-") for name in discover.names("tasks"))
+    for name, models, columns in rows:
+        task = get_task(name)
+        assert re.findall(r"`(\w+)`", columns) == [*task.INPUTS, *task.ANSWERS], name
+        named = {"causal": ["GPT"], "bidirectional": ["BERT"], None: ["BERT", "GPT"]}[task.ATTENTION]
+        assert re.findall("[A-Z]+", models) == named, name
+
+
 def without_words(content: str) -> list[str]:
     """Return the lines of a block less their comments, which are in the reader's language."""
     return [line.partition("#")[0].rstrip() for line in content.splitlines()]

@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +51,10 @@ class Config:
             for field in dataclasses.fields(self)
             for value in [getattr(self, field.name)]
         }
+
+    def flat(self) -> dict[str, Any]:
+        """Return plain values by dotted name, as ``override`` takes them."""
+        return {name: _plain(attrgetter(name)(self)) for name in self.names()}
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

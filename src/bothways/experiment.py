@@ -16,6 +16,7 @@ from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Kind, Tokenizer
+from bothways.training.batches import PretrainingBatches, PretrainingObjective
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.trainer import Evaluator
 from bothways.training.validation import validate
@@ -102,6 +103,23 @@ def make_objective(experiment: Experiment, tokenizer: Tokenizer) -> CausalLM | M
         short_share=settings.short_share,
         pair_weight=settings.pair_weight,
         length=settings.sequence_length,
+    )
+
+
+def make_batches(experiment: Experiment, objective: PretrainingObjective, corpus: Corpus) -> PretrainingBatches:
+    """Return the batches that a model is trained on.
+
+    Raises:
+        UserError: the corpus is smaller than one row.
+    """
+    training = experiment.training
+    return PretrainingBatches(
+        corpus,
+        objective,
+        row_length=training.row_length,
+        batch_tokens=training.batch_tokens,
+        micro_batch_tokens=training.micro_batch_tokens,
+        seed=experiment.seed,
     )
 
 

@@ -1,5 +1,6 @@
 """Fine-tuning: examples of a task and a model in, a better model out. The same trainer as pretraining."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,11 +89,11 @@ def finetune_model(
 
 
 def render_all(task: Task, loaded: Loaded, examples: Sequence[Example]) -> list[Row]:
-    """Return all examples as rows, and say how many are as long as the task lets them be."""
+    """Return all examples as rows, and say how many are as long as the task and the model let them be."""
     tokenizer, config = tokenizer_of(loaded), loaded.model.config
     rows = [task.render(example, tokenizer, config) for example in progress.track(examples, "Encoding examples")]
-    most = getattr(task, "max_length", None)
-    full = sum(len(row) == most for row in rows) if most else 0
+    most = min(getattr(task, "max_length", math.inf), config.max_position_embeddings)
+    full = sum(len(row) == most for row in rows)
     if full:
         progress.note(
             f"{full} of {len(rows)} examples fill all {most} tokens that are read; what goes beyond is cut off"

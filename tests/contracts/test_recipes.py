@@ -10,13 +10,12 @@ import torch
 
 from bothways import discover
 from bothways.checkpoints.checkpoint import load
-from bothways.experiment import Experiment, load_experiment, make_evaluator, make_objective
+from bothways.experiment import Experiment, load_experiment, make_batches, make_evaluator, make_objective
 from bothways.model.heads import Model
 from bothways.recipes.recipe import recipe, recipe_names
 from bothways.text.encoding import encode_documents
 from bothways.text.shards import gather
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.batches import PretrainingBatches
 from bothways.training.trainer import Run, Trainer
 
 LARGE = 1_000_000  # parameters
@@ -85,21 +84,13 @@ def test_it_takes_two_steps_and_can_be_opened_again(experiment, prepared, tmp_pa
     tokenizer, corpus = prepared[experiment.tokenizer]
     small = shrunk(experiment.fitted_to(tokenizer))
     objective = make_objective(small, tokenizer)
-    training = small.training
-    batches = PretrainingBatches(
-        corpus,
-        objective,
-        row_length=training.row_length,
-        batch_tokens=training.batch_tokens,
-        micro_batch_tokens=training.micro_batch_tokens,
-        seed=small.seed,
-    )
+    batches = make_batches(small, objective, corpus)
     torch.manual_seed(0)
     model = Model(small.model, objective.heads)
     before = {weight: value.clone() for weight, value in model.state_dict().items()}
     evaluate = make_evaluator(small, objective, corpus, tokens=200)
     run = Run(folder=tmp_path, tokenizer=tokenizer)
-    trained = Trainer(training, small.optimizer, run=run, evaluate=evaluate).fit(model, batches, objective)
+    trained = Trainer(small.training, small.optimizer, run=run, evaluate=evaluate).fit(model, batches, objective)
     assert trained.steps == 2
     assert all(math.isfinite(value) for record in (*trained.curve, *trained.evaluations) for value in record.values())
     assert trained.curve[0]["loss"] == pytest.approx(

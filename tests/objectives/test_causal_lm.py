@@ -80,7 +80,7 @@ def test_the_loss_is_the_sum_of_surprises(make_model):
             nats -= float(probabilities[position, token].log())
     batch = collate(rows, length=6)
     loss = OBJECTIVE.loss(model, batch)["causal_lm"]
-    assert float(loss.sum) == pytest.approx(nats, rel=1e-12)
+    assert loss.sum.item() == pytest.approx(nats, rel=1e-12)
     assert loss.count == OBJECTIVE.counts(batch)["causal_lm"] == 11
     assert loss.weight == 1
 
@@ -91,7 +91,7 @@ def test_packing_changes_no_loss(make_model, make_numbered):
     with torch.no_grad():
         packed = OBJECTIVE.loss(model, collate(prepare(corpus, 15)))["causal_lm"]
         apart = [OBJECTIVE.loss(model, collate(prepare(corpus, 15, [index])))["causal_lm"] for index in range(3)]
-    assert float(packed.sum) == pytest.approx(sum(float(loss.sum) for loss in apart), rel=1e-12)
+    assert packed.sum.item() == pytest.approx(sum(float(loss.sum) for loss in apart), rel=1e-12)
     assert packed.count == sum(loss.count for loss in apart) == 15
 
 

@@ -42,7 +42,7 @@ def test_the_loss_is_the_surprise_at_each_class(make_model, pooling):
     chances = probabilities(model, batch).softmax(-1)
     loss = objective.loss(model, batch)["classification"]
     expected = -sum(float(chances[number, value].log()) for number, value in enumerate(values))
-    assert float(loss.sum) == pytest.approx(expected, rel=1e-12)
+    assert loss.sum.item() == pytest.approx(expected, rel=1e-12)
     assert loss.count == objective.counts(batch)["classification"] == 3
 
 
@@ -55,7 +55,7 @@ def test_smoothing_spreads_a_share_of_the_answer_over_all_classes(make_model, sm
     wanted = np.full((3, 4), smoothing / 4)
     wanted[[0, 1, 2], [2, 0, 3]] += 1 - smoothing
     expected = -float((torch.from_numpy(wanted) * logs).sum())
-    assert float(objective.loss(model, batch)["classification"].sum) == pytest.approx(expected, rel=1e-12)
+    assert objective.loss(model, batch)["classification"].sum.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_several_labels_are_independent_yeses_and_noes(make_model):
@@ -70,7 +70,7 @@ def test_several_labels_are_independent_yeses_and_noes(make_model):
         for chance, yes in zip(row_chances, row_values, strict=True)
     )
     loss = objective.loss(model, batch)["classification"]
-    assert float(loss.sum) == pytest.approx(expected, rel=1e-12)
+    assert loss.sum.item() == pytest.approx(expected, rel=1e-12)
     assert loss.count == 3
 
 

@@ -1,6 +1,7 @@
 import math
 import random
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -183,11 +184,14 @@ def test_the_pieces_of_a_word_are_chosen_together_or_not_at_all():
             assert chosen >= set(word) or not chosen & set(word)
 
 
-def test_a_text_cut_inside_a_word_is_no_trouble():
-    made = objective(vocab_size=3000, continues_word=WORDS, mask_share=0.5)
-    row = made.sequence(np.array([2000, 2001, 10]), np.array([11, 2002]), True, rng())
-    assert {tuple(word) for word in words_of(original(row))} == {(1, 2), (3,), (5, 6)}
-    assert 1 <= len(row.targets["language_model"].index) <= 4
+def test_what_is_left_of_a_word_that_was_cut_is_a_word():
+    made = objective(vocab_size=3000, continues_word=WORDS, mask_share=0.4)
+    chosen = Counter()
+    for seed in range(60):
+        row = made.sequence(np.array([2000, 2001, 10]), np.array([11, 2002]), True, rng(seed))
+        chosen[tuple(row.targets["language_model"].index.tolist())] += 1
+    # The words are (1, 2), (3) and (5, 6), and there is room for three tokens.
+    assert set(chosen) == {(1, 2, 3), (3, 5, 6)}
 
 
 def test_where_no_word_fits_one_piece_is_chosen_all_the_same():
@@ -318,9 +322,23 @@ def test_the_seed_decides_everything(make_numbered, pairs):
 
 def test_rows_come_in_random_order(make_numbered):
     corpus = make_numbered(make_lengths(3, 200))
-    firsts = [original(row)[1] for row in objective(vocab_size=10**6).prepare(corpus, everything(corpus), 128, rng())]
-    steps = np.diff(firsts) > 0
-    assert close(steps.mean(), 0.5, len(steps))
+    rows = list(objective(length=64, vocab_size=10**6).prepare(corpus, everything(corpus), 128, rng()))
+    longest = [int(np.bincount(row.sequence_ids).max()) for row in rows]
+    rises = [after > before for before, after in pairwise(longest)]  # packing begins with the longest: none would rise
+    assert 0.3 < np.mean(rises) < 0.7
+
+
+def test_what_is_too_long_is_cut_from_the_longer_side_at_either_end(make_numbered):
+    corpus = make_numbered([[50, 80]] * 150)
+    made = objective(length=63, pairs="sentence_order", short_share=0.0)
+    fronts = []
+    for number, (first, second, belongs) in enumerate(made.draw_pairs(corpus, everything(corpus), rng())):
+        before, after = (first, second) if belongs else (second, first)
+        assert (len(before), len(after)) == (30, 30)
+        fronts += [before[0] - (10 + 130 * number), after[0] - (60 + 130 * number)]
+    for cut, found in ((20, fronts[0::2]), (50, fronts[1::2])):  # each cut token falls to one end or the other
+        assert abs(np.mean(found) - cut / 2) < 4.5 * math.sqrt(cut / 4 / 150)
+        assert abs(np.var(found) / (cut / 4) - 1) < 4.5 * math.sqrt(2 / 150)
 
 
 # Sentence order.

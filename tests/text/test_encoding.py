@@ -11,6 +11,7 @@ TEXTS = [
     "我们今天去北京旅游。明天回来！好吗？",
     "  One sentence only, without an end",
     "",
+    "Before it.\n\n\x07\n\nAfter a sentence that WordPiece sees nothing of.",
     "Ünïcödé… 🙂 ends here. 🙂🙂 begins here. 中文 and English. 完。",
 ]
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from bothways.errors import DamagedFileError, UserError
-from bothways.text.shards import EncodedDocument, Shards, gather, write_corpus, write_manifest
+from bothways.text.shards import EncodedDocument, Shards, describe, gather, write_corpus, write_manifest
 
 
 def document(*sentences, num_bytes=0):
@@ -50,6 +51,26 @@ def test_what_is_written_is_read_back(tmp_path, vocab_size, dtype):
     sentences = [[part.tolist() for part in corpus.document_sentences(index)] for index in range(4)]
     assert sentences == [[[1, 2, 3], [4], [5, 6]], [[7]], [[8, 9], [65_535, 0]], [[largest, 10], [11]]]
     assert corpus.document_bytes.tolist() == [20, 3, 400, 7]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tokens", "expected"),
+    [
+        (0, -3, [1, 2, 3]),
+        (0, 1, [1, 2, 3]),
+        (0, 3, [1, 2, 3]),
+        (0, 4, [1, 2, 3, 4]),
+        (0, 99, [1, 2, 3, 4, 5, 6]),
+        (1, 2, [4, 5, 6]),
+        (2, 1, [5, 6]),
+        (2, 99, [5, 6]),
+    ],
+)
+def test_a_document_is_read_from_a_sentence_on(folder, sentence, tokens, expected):
+    corpus = Shards(folder).corpus("train")
+    assert corpus.num_sentences(0) == 3
+    found = corpus.document_from(0, sentence, tokens)
+    assert (found.tolist(), found.dtype) == (expected, np.int64)
 
 
 def test_a_corpus_is_not_read_into_memory(folder):
@@ -161,9 +182,12 @@ def test_a_manifest_cannot_lead_out_of_its_folder(folder, tmp_path, name):
     (folder / "sub").mkdir()
     (folder / "sub" / "file").write_text("x")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
+    target = folder / name
+    manifest["files"][name] = describe(target) if target.is_file() else {"bytes": 1, "sha256": "0" * 64}
+    files = json.dumps(manifest["files"], sort_keys=True)
+    manifest["fingerprint"] = hashlib.sha256(files.encode()).hexdigest()  # all is in order but the place
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DamagedFileError):
+    with pytest.raises(DamagedFileError, match="is named in the manifest and is not there"):
         Shards(folder)
 
 

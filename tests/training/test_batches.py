@@ -81,8 +81,11 @@ def test_a_position_is_a_snapshot(make_batches, causal):
     before["row"] = 99
     batches.position["row"] = 99
     again = make_batches(causal)
+    start = again.position
+    again.seek(start)
     assert ids(next(again)) == first
     assert ids(next(batches)) == ids(next(again))
+    assert start == {"epoch": 0, "chunk": 0, "row": 0}
 
 
 def test_the_seed_decides_everything(make_batches, objective):

@@ -50,7 +50,7 @@ def model(make_model):
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_every_weight_is_in_one_group_with_the_decay_and_the_rate_it_should_have(model, name):
-    config = OptimizerConfig(name=name, weight_decay=0.3, embedding_scale=5.0)
+    config = OptimizerConfig(name=name, weight_decay=0.3, embedding_scale=5.0, momentum=0.7)
     optimizers = make_optimizers(model, config)
     set_learning_rate(optimizers, RATE)
     found = groups_of(optimizers, model)
@@ -62,6 +62,7 @@ def test_every_weight_is_in_one_group_with_the_decay_and_the_rate_it_should_have
         assert kind is (Muon if name == "muon" and trunk else AdamW), weight
         assert group["weight_decay"] == (0.3 if parameter.dim() == 2 and not embedding else 0.0), weight
         assert group["lr"] == RATE * (5.0 if embedding else 1.0), weight
+        assert group.get("momentum", 0.7) == 0.7, weight
 
 
 def test_a_decoder_of_its_own_is_no_embedding(make_model):

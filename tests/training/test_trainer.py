@@ -64,6 +64,11 @@ def with_loss(value):
     return spoil
 
 
+def with_number(_, losses):
+    """Make the loss undefined and leave its gradient as it is."""
+    return {name: replace(loss, sum=loss.sum + math.nan) for name, loss in losses.items()}
+
+
 def with_gradient(model, losses):
     """Leave the loss as it is and make the gradient of one weight undefined: √x at 0 times 0."""
     nothing = (model.transformer.norm.weight[0] * 0).sqrt() * 0
@@ -217,7 +222,9 @@ def test_the_random_numbers_of_others_are_left_alone(make_model, make_batches, m
 # What is not finite.
 
 
-@pytest.mark.parametrize("spoil", [with_loss(math.nan), with_loss(math.inf), with_loss(-math.inf), with_gradient])
+@pytest.mark.parametrize(
+    "spoil", [with_loss(math.nan), with_loss(math.inf), with_loss(-math.inf), with_number, with_gradient]
+)
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 @pytest.mark.parametrize("call", [1, 6, 8])  # the first; one in the middle of a step; the last of a step
 def test_training_stops_before_the_weights_are_poisoned(
@@ -239,7 +246,7 @@ def test_training_stops_before_the_weights_are_poisoned(
     assert not (tmp_path / "last").exists()
 
 
-@pytest.mark.parametrize("spoil", [with_loss(math.nan), with_gradient])
+@pytest.mark.parametrize("spoil", [with_loss(math.nan), with_number, with_gradient])
 def test_a_step_that_is_skipped_changes_nothing_and_the_next_one_goes_on(
     make_model, make_batches, make_training, adamw, causal, spoil
 ):
@@ -269,6 +276,20 @@ def test_skipping_gives_up_after_ten_steps_in_a_row(make_model, make_batches, ma
     with pytest.raises(NonFiniteError, match="step 11 gave"):
         Trainer(training, adamw).fit(make_model(), make_batches(causal, training), objective)
     assert objective.call == 11
+
+
+def test_steps_that_were_skipped_before_an_interruption_count(
+    make_model, make_batches, make_training, adamw, causal, tmp_path
+):
+    training = make_training(steps=40, on_nonfinite="skip", save_every=6)
+    trainer = Trainer(training, adamw, run=Run(folder=tmp_path))
+    objective = Spoilt(Spoilt(causal, range(1, 99), with_loss(math.nan)), {8}, crash)
+    with pytest.raises(CrashError):
+        trainer.fit(make_model(), make_batches(causal, training), objective)
+    objective = Spoilt(causal, range(1, 99), with_loss(math.nan))
+    with pytest.raises(NonFiniteError, match="step 11 gave"):
+        trainer.fit(make_model(), make_batches(causal, training), objective, resume=True)
+    assert objective.call == 5
 
 
 # Evaluations and what they choose.

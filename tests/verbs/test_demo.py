@@ -20,6 +20,7 @@ import pytest
 from bothways.checkpoints.checkpoint import load
 from bothways.cli import command, main
 from bothways.errors import UserError
+from bothways.evaluation.report import render_html
 from bothways.training.interruption import Interrupted
 from bothways.verbs import demo as demo_verb
 from bothways.verbs.demo import demo
@@ -71,7 +72,7 @@ def numbers(values):
 
 def without_times(values):
     if isinstance(values, dict):
-        return {key: without_times(value) for key, value in values.items() if "seconds" not in key and key not in TIMES}
+        return {key: without_times(value) for key, value in values.items() if "second" not in key and key not in TIMES}
     return [without_times(value) for value in values] if isinstance(values, list) else values
 
 
@@ -356,3 +357,10 @@ def test_the_page_is_opened_where_there_is_a_desktop(monkeypatch, tmp_path, plat
         monkeypatch.setenv(name, value)
     demo_verb.show(Path(os.path.relpath(tmp_path)) / "a page.html")
     assert pages == [f"file://{tmp_path}/a%20page.html"] * opened
+
+
+def test_a_chinese_report_says_its_remarks_in_chinese(figures):
+    html = render_html(figures | {"language": "zh"})
+    remarks = [row["note"] for row in figures["side_by_side"]] + [gap["reason"] for gap in figures["missing"]]
+    for english in [*remarks, "Pretraining GPT", "Training GPT&#39;s tokenizer", "Measuring the machine"]:
+        assert english not in html

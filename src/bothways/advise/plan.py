@@ -8,10 +8,10 @@ import torch
 
 from bothways.config import Config
 from bothways.errors import UserError
-from bothways.experiment import Experiment
+from bothways.experiment import Experiment, make_batches
 from bothways.model.heads import Model
 from bothways.text.shards import Corpus
-from bothways.training.batches import PretrainingBatches, PretrainingObjective
+from bothways.training.batches import PretrainingObjective
 from bothways.training.machine import default_device
 from bothways.training.trainer import Trainer
 
@@ -74,14 +74,7 @@ def measure_step(
     training = experiment.training
     with torch.random.fork_rng():
         model = Model(experiment.model, objective.heads).to(default_device())
-    batches = PretrainingBatches(
-        corpus,
-        objective,
-        row_length=training.row_length,
-        batch_tokens=training.batch_tokens,
-        micro_batch_tokens=training.micro_batch_tokens,
-        seed=experiment.seed,
-    )
+    batches = make_batches(experiment, objective, corpus)
     best, steps, start = math.inf, 1, time.perf_counter()
     while True:
         trainer = Trainer(replace(training, steps=steps, on_nonfinite="skip"), experiment.optimizer)

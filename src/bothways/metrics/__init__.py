@@ -1,1 +1,1 @@
-""""""
+"""What tells how good answers are, one pure function a file."""

@@ -1,1 +1,1 @@
-""""""
+"""The one Transformer and the heads that read it."""

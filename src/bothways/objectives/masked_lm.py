@@ -107,16 +107,11 @@ class MaskedLM:
             other = int(documents[rng.integers(len(documents))])
             if other != index:
                 break
-        sentences = corpus.document_sentences(other)
-        start = int(rng.integers(len(sentences)))
+        sentences = corpus.num_sentences(other)
+        start = int(rng.integers(sentences))
         if other == index and start == follows:
-            start = (start + 1) % len(sentences)
-        chunk: list[Tokens] = []
-        for sentence in sentences[start:]:
-            chunk.append(sentence)
-            if sum(map(len, chunk)) >= target:
-                break
-        return np.concatenate(chunk)
+            start = (start + 1) % sentences
+        return corpus.document_from(other, start, target)
 
     def sequence(self, first: Tokens, second: Tokens, belongs: bool, rng: np.random.Generator) -> Row:
         """Return ``[CLS] A [SEP] B [SEP]`` with some tokens hidden."""

@@ -1,1 +1,1 @@
-""""""
+"""Runs by name: functions that return an ``Experiment``."""

@@ -76,6 +76,16 @@ class Corpus:
         whole = self.document(index)
         return np.split(whole, bounds[1:-1] - bounds[0])
 
+    def num_sentences(self, index: int) -> int:
+        """Return how many sentences a document has."""
+        return int(self.documents[index + 1] - self.documents[index])
+
+    def document_from(self, index: int, sentence: int, tokens: int) -> NDArray[np.int64]:
+        """Return whole sentences of a document from one on: as few as have so many tokens, or all that are left."""
+        bounds = self.sentences[self.documents[index] + sentence : self.documents[index + 1] + 1]
+        enough = min(int(np.searchsorted(bounds[1:], bounds[0] + tokens)) + 1, len(bounds) - 1)
+        return np.asarray(self.input_ids[bounds[0] : bounds[enough]], dtype=np.int64)
+
 
 def gather(documents: Iterable[EncodedDocument]) -> Corpus:
     """Put encoded documents together as a corpus in memory; those without a token are left out."""

@@ -1,14 +1,16 @@
 """``bothways evaluate`` and ``bothways predict``: what a model says, and how good that is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from bothways import progress
 from bothways.checkpoints.checkpoint import Loaded, load
+from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
+from bothways.finetuning import Finetuning, with_length
 from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
 from bothways.text.documents import Record
 from bothways.training.machine import default_device
@@ -40,35 +42,34 @@ def evaluate(task: str, *, model: str | Path, test: Paths, out: str | Path | Non
 
 
 def predict(
-    task: str, *, model: str | Path, examples: Sequence[str | Example] | Paths, seed: int = 0
+    task: str, *, model: str | Path, examples: str | Path | Sequence[str | Example], seed: int = 0
 ) -> list[Prediction]:
     """Return a model's answer to each example.
 
     Args:
         task: name of a task.
         model: a run, a folder or a hub id.
-        examples: a file's path, or a list of texts or of mappings from column to text.
+        examples: the path of a file, or a list of texts or of mappings from column to text.
         seed: of sampling.
     """
     found, loaded = load_trained(task, model)
-    if isinstance(examples, Path) or (isinstance(examples, str) and Path(examples).exists()):
+    if isinstance(examples, str | Path):
         return found.predict(loaded, read_examples(found, examples, answers=False), seed=seed)
-    texts = [examples] if isinstance(examples, str) else list(examples)
-    return found.predict(loaded, given_examples(found, texts), seed=seed)
+    return found.predict(loaded, given_examples(found, examples), seed=seed)
 
 
-def given_examples(task: Task, items: Sequence[Any]) -> list[Example]:
+def given_examples(task: Task, items: Sequence[str | Example]) -> list[Example]:
     """Turn texts, or mappings, into examples: a text is the task's first input."""
     first = next(iter(task.INPUTS))
     records = [
-        Record(values=dict(item) if isinstance(item, dict) else {first: item}, source=f"example {number}")
+        Record(values=dict(item) if isinstance(item, Mapping) else {first: item}, source=f"example {number}")
         for number, item in enumerate(items, 1)
     ]
     return check_examples(task, records, answers=False)
 
 
 def load_trained(task: str, model: str | Path) -> tuple[Task, Loaded]:
-    """Return a task and the model that was trained for it.
+    """Return a task, set as it was when a model was trained for it, and that model.
 
     Raises:
         UserError: the model was not trained for the task.
@@ -81,7 +82,18 @@ def load_trained(task: str, model: str | Path) -> tuple[Task, Loaded]:
     if missing:
         raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; fine-tune it first")
     loaded.model.to(default_device())
+    if settings := settings_of_run(loaded, task):
+        restored = with_length(restored, settings)
     return restored, loaded
+
+
+def settings_of_run(loaded: Loaded, task: str) -> Finetuning | None:
+    """Return how a model was fine-tuned for a task, if its checkpoint lies in the run that did it."""
+    file = loaded.folder.parent / "experiment.json"
+    values = read_json(file) if file.is_file() else None
+    if not isinstance(values, Mapping) or values.get("task") != task.replace("-", "_"):
+        return None
+    return Finetuning.from_dict(values)
 
 
 def read_lines(stream: TextIO | None) -> list[str | dict[str, Any]]:

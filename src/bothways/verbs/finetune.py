@@ -1,5 +1,7 @@
 """``bothways finetune``: a model and labelled examples to a model for a task."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +11,6 @@ import torch
 
 from bothways import progress
 from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load
-from bothways.config import Config
 from bothways.errors import UserError
 from bothways.evaluation.card import write_card
 from bothways.evaluation.curves import plot_metrics
@@ -86,7 +87,7 @@ def finetune(
             folder=folder,
             tokenizer=loaded.tokenizer,
             labels=labels,
-            fingerprint={"model": str(model), "examples": len(examples), **flat(chosen)},
+            fingerprint={"model": str(model), "examples": digest(examples), **chosen.flat()},
         )
         trained = finetune_model(fitted, loaded, examples, settings=chosen, validation=held_out, run=run, resume=resume)
         plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
@@ -100,6 +101,11 @@ def read_examples(task: Task, paths: Paths, *, answers: bool = True) -> list[Exa
     sources = [paths] if isinstance(paths, str | Path) else list(paths)
     columns = [*task.INPUTS, *(task.ANSWERS if answers else {})]
     return check_examples(task, read_records(sources, columns=columns), answers=answers)
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Return what tells these examples from any others."""
+    return hashlib.sha256(json.dumps(examples).encode()).hexdigest()[:16]
 
 
 def unknown_labels(task: Task, examples: Sequence[Example]) -> list[str]:
@@ -118,11 +124,3 @@ def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0) ->
     if loaded.new_heads:
         progress.note(f"New, untrained: {', '.join(loaded.new_heads)}")
     return replace(loaded, model=loaded.model.to(default_device()))
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """Return settings by dotted name, as plain values."""
-    values: dict[str, Any] = {}
-    for name, value in config.to_dict().items():
-        values |= {f"{name}.{leaf}": item for leaf, item in value.items()} if isinstance(value, dict) else {name: value}
-    return values

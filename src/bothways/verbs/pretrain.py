@@ -1,6 +1,5 @@
 """``bothways pretrain``: a prepared corpus to a model."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,10 @@ import torch
 from bothways import progress
 from bothways.advise.plan import Plan, plan_steps
 from bothways.checkpoints.checkpoint import checkpoints_in, load, resolve
-from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.evaluation.card import write_card
 from bothways.evaluation.curves import plot_metrics
-from bothways.experiment import Experiment, load_experiment, make_evaluator, make_objective
+from bothways.experiment import Experiment, load_experiment, make_batches, make_evaluator, make_objective
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
@@ -23,14 +21,12 @@ from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
 from bothways.text.shards import Shards
 from bothways.text.tokenizer import Tokenizer
-from bothways.training.batches import PretrainingBatches
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
 from bothways.verbs.folders import check_free, locked
 
-MOST_VALIDATION_TOKENS = (
-    100_000  # of one evaluation; fewer where the whole run is short, so that it costs a few per cent
-)
+# Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
+MOST_VALIDATION_TOKENS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +173,7 @@ def run_experiment(
 ) -> Trained:
     """Train a model as an experiment says."""
     training = experiment.training
-    batches = PretrainingBatches(
-        shards.corpus("train"),
-        objective,
-        row_length=training.row_length,
-        batch_tokens=training.batch_tokens,
-        micro_batch_tokens=training.micro_batch_tokens,
-        seed=experiment.seed,
-    )
+    batches = make_batches(experiment, objective, shards.corpus("train"))
     evaluate = None
     if "validation" in shards.manifest["splits"]:
         tokens = min(MOST_VALIDATION_TOKENS, training.steps * training.batch_tokens // 100)
@@ -218,16 +207,8 @@ def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None
 
 def fingerprint(experiment: Experiment, shards: Shards, start_from: str | Path | None) -> dict[str, Any]:
     """Return what must not change when a run goes on."""
-    values = {"data": shards.fingerprint, "from": None if start_from is None else str(start_from)}
-    for name in experiment.names():
-        value: Any = experiment
-        for part in name.split("."):
-            value = getattr(value, part)
-        values[name] = json.loads(json.dumps(value))
-    return values
-
-
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """Return what a run says of itself: its plan and its experiment."""
-    folder = Path(folder)
-    return {name: read_json(folder / f"{name}.json") for name in ("plan", "experiment")}
+    return {
+        "data": shards.fingerprint,
+        "from": None if start_from is None else str(start_from),
+        **experiment.flat(),
+    }

@@ -121,6 +121,7 @@ def test_the_size_is_the_largest_that_sees_enough_text_in_its_time(data, monkeyp
     assert choose_recipe("bert", data["bert"], 1, 0) == ("bert-tiny", 10, 4096 / 0.5), "ten steps at least"
 
 
+@pytest.mark.slow
 def test_the_plan_is_measured_on_this_machine(data):
     plan = make_plan(data, minutes=0.01, seed=3)
     assert (plan.minutes, plan.seed) == (0.01, 3)
