@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "bothways"
 
 # From the ground up. Imports go strictly downward; the rooms of one floor never import each other.
 FLOORS = {
-    "ground": ("errors", "config", "batch", "discover", "language", "progress"),
+    "ground": ("errors", "config", "batch", "discover", "language", "boundaries", "progress", "execution"),
     "matter": ("text", "model", "metrics"),
     "skills": ("objectives", "inference", "checkpoints"),
     "engine": ("training",),
@@ -27,7 +27,7 @@ ONE_ROOM = ("ground", "door")  # floors that are a single room: within a room, i
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
-NO_TORCH = ("metrics", "text.documents", "text.docstrings", "text.snownlp")
+NO_TORCH = ("metrics", "execution", "text.preparation", "text.found.docstrings", "text.found.snownlp")
 ONLY_IN = {
     "transformers": "checkpoints.huggingface",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "flask"), "serve"),
@@ -184,7 +184,7 @@ def test_the_map_in_the_documentation_is_this_one():
         ("bothways.tasks.span", "import importlib\nimportlib.import_module('bothways.auto')", "auto (floor 7"),
         ("bothways.auto", "from bothways.advise import doctor", "auto and advise are siblings"),
         ("bothways.metrics.rouge", "import torch.nn as nn", "must work without torch"),
-        ("bothways.text.documents", "from torch import Tensor", "must work without torch"),
+        ("bothways.text.preparation", "from torch import Tensor", "must work without torch"),
         ("bothways.model.heads", "from transformers import BertModel", "only checkpoints.huggingface may import"),
         ("bothways.cli", "import uvicorn", "only serve may import uvicorn"),
         ("bothways.text.utils", "", "says nothing of what is inside"),
@@ -212,7 +212,10 @@ def test_a_breach_is_found_and_explained(module, source, breach):
     ("module", "source"),
     [
         ("bothways.training.trainer", "from bothways.text.packing import pack\nfrom bothways.errors import UserError"),
-        ("bothways.text.packing", "from bothways.text.tokenizer import Tokenizer\nfrom bothways.batch import Row"),
+        (
+            "bothways.text.packing",
+            "from bothways.text.tokenizing.tokenizer import Tokenizer\nfrom bothways.batch import Row",
+        ),
         ("bothways.config", "from bothways import errors"),
         ("bothways.cli", "import bothways\nfrom bothways import __version__, evaluate"),
         ("bothways.checkpoints.huggingface.bert", "import transformers"),

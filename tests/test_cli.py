@@ -261,7 +261,7 @@ def test_ctrl_c_in_a_real_process(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_preparation_leaves_nothing_behind(monkeypatch, tmp_path, number):
-    monkeypatch.setattr("bothways.verbs.prepare.write_manifest", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("bothways.verbs.preparing.write_manifest", lambda *_: os.kill(os.getpid(), number))
     try:
         code = Said(f"prepare texts --out {tmp_path}/data --vocab-size 300").code
     except SystemExit as stop:
@@ -286,7 +286,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
         ("--set training.steps=6", "training.steps was 5 and is now 6"),
         ("--set seed=1", "seed was 0 and is now 1"),
         ("--from gpt", "from was None and is now 'gpt'"),
-        ("--data again", "data was"),
+        ("--data again", "data was ['data'] and is now ['data', 'again']"),
     ],
 )
 def test_a_run_is_not_resumed_as_something_else(change, difference):
@@ -308,7 +308,7 @@ MISTAKES = [
     (f"prepare missing.txt {NEW}", "'missing.txt' does not exist"),
     (f"prepare empty.txt {NEW}", "there is no text"),
     (f"prepare blank.txt {NEW}", "there is no text"),
-    (f"prepare binary.txt {NEW}", "'binary.txt' looks like a binary"),
+    (f"prepare binary.txt {NEW}", "'binary.txt' holds .zip data"),
     (f"prepare latin.txt {NEW}", "latin.txt, line 2, byte 16: byte 0xff is not valid UTF-8"),
     (f"prepare key.jsonl {NEW}", "key.jsonl, line 1, byte 0: unknown column 'text'; legal: body, label"),
     (f"prepare cut.jsonl {NEW}", "cut.jsonl, line 2, byte 14"),
@@ -339,6 +339,13 @@ MISTAKES = [
     (f"pretrain gpt-tiny --data nowhere {NEW}", "'nowhere' is not a prepared corpus"),
     (f"pretrain gpt-tiny --data texts {NEW}", "'texts' is not a prepared corpus", "bothways prepare"),
     (f"pretrain gpt-tiny --data edited {NEW}", "'edited/train-00000.bin' is damaged", 3),
+    (f"pretrain {GPT} --data data-bert {NEW}", "'data-bert' was prepared with another tokenizer", "--tokenizer data "),
+    (f"pretrain {GPT} --data ./data {NEW}", "'data' is given twice"),
+    (f"pretrain gpt-tiny --data data:0 {NEW}", "the weight of 'data' must be above 0 and finite, not 0"),
+    (f"pretrain gpt-tiny --data data:half {NEW}", "the weight of 'data' must be a number above 0, not 'half'"),
+    (f"pretrain gpt-tiny --data nowhere:2 {NEW}", "'nowhere' is not a prepared corpus"),
+    (f"pretrain {GPT} {NEW} --allow-change data", "give --resume, too"),
+    (f"pretrain {GPT} {NEW} --resume --allow-change date", "--allow-change: 'date'", "Did you mean 'data'?"),
     (f"pretrain none.json --data data {NEW}", "there is no file 'none.json'"),
     (f"pretrain twice.json --data data {NEW}", "the key 'seed' is repeated"),
     (f"pretrain unknown.json --data data {NEW}", "unknown setting 'modle'", "Did you mean 'model'?"),

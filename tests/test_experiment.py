@@ -22,7 +22,7 @@ from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.encoding import encode_documents
 from bothways.text.shards import gather
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
 
 TEXTS = [

@@ -13,7 +13,7 @@ from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.tasks.classification import Classification
 from bothways.tasks.retrieval import Retrieval
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training import trainer as trainer_module
 from bothways.training.config import TrainingConfig
 from bothways.training.trainer import Run

@@ -1,14 +1,25 @@
 """Sentence and word boundaries: what people expect, that nothing is lost, and that no text takes long."""
 
+import io
+import json
+import re
 import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bothways import language as rules
 from bothways.errors import UserError
-from bothways.language import detect, is_cjk, resolve, sentences, words
+from bothways.language import (
+    detect,
+    is_cjk,
+    resolve,
+    sentence_starts,
+    sentences,
+    words,
+)
 
 
 def cut(text, language="auto"):
@@ -145,6 +156,130 @@ def test_any_text_is_covered(text, language):
     assert "".join(text[start:stop] for start, stop in spans) == text
 
 
+# The sentence rules once more, as they are easiest to believe: one pattern that says everything, tried at each character,
+# and a decision in Python for each match. What is fast must agree with it.
+
+NEXT = r"(?=\s++(?=[^\s.,:;!?…)\]}])[\"'“‘«(\[{—–-]*+(?P<next>\w*+\.?))"
+TOUCHING = rf"(?=[{rules._IDEOGRAPHS}“「『《])"
+CLOSING = r"(?:[\"'”’»)\]}」』）】》〉〕]|\[\d{1,3}\])*+"
+LIST_ITEM = r"\n(?=[^\S\n]*+(?:[-*+•‣◦▪·—–]|\(?\d{1,3}[.)、])[^\S\n])"
+
+
+def reference_pattern(hard, after_stop, gap):
+    run = f"[.!?…{hard}]"
+    hard_end = rf"(?=[.!?…]*[{hard}]){run}++{CLOSING}(?![，、：])"
+    return re.compile(rf"(?<!{run})(?:{hard_end}|(?P<stop>{run}++){CLOSING}{after_stop})|(?P<gap>{gap})")
+
+
+REFERENCE = {
+    "en": reference_pattern("。！？", NEXT, rf"\n[^\S\n]*+\n\s*+|{LIST_ITEM}"),
+    "zh": reference_pattern("。！？；…", f"(?:{NEXT}|{TOUCHING})", r"\n\s*+"),
+}
+
+
+def reference_goes_on(text, start, match):
+    if match["next"] and match["next"][0].islower():
+        first = re.search(r"[^\W\d_]", text[start : min(start + 24, match.start())])
+        return first is None or not first[0].islower()
+    last = rules._LAST_WORD.search(text[max(start, match.start() - 24) : match.start()])
+    if match["stop"] != "." or last is None:
+        return False
+    if match.start() - start <= 24 and rules._NUMBERING.fullmatch(text, start, match.start()):
+        return True
+    return rules._is_abbreviation(last[0], match["next"] or "")
+
+
+def reference_sentences(text, language):
+    spans, start = [], 0
+    for match in REFERENCE[language].finditer(text):
+        if match["gap"] is not None:
+            stop = start + len(text[start : match.start()].rstrip())
+        elif match["stop"] is not None and reference_goes_on(text, start, match):
+            continue
+        else:
+            stop = match.end()
+        if stop > start:
+            spans.append((start, stop))
+            start = stop
+    if text[start:].strip() or (text and not spans):
+        spans.append((start, len(text)))
+    elif spans:
+        spans[-1] = (spans[-1][0], len(text))
+    return spans
+
+
+WORDS = [
+    "He",
+    "she",
+    "it",
+    "word",
+    "Mrs",
+    "mrs",
+    "PROF",
+    "prof",
+    "Messrs",
+    "etc",
+    "Inc",
+    "no",
+    "St",
+    "p",
+    "Ave",
+    "have",
+]
+WORDS += [
+    "II",
+    "x",
+    "éa",
+    "_st",
+    "1prof",
+    "\u212a",
+    "ſt",
+    "i.e",
+    "p.m",
+    "co-op",
+    "1998",
+    "，",
+    "[12]",
+    "“",
+    "‘",
+    "—",
+    "—A",
+]
+CRITICAL = st.lists(st.sampled_from([*PIECES, *WORDS, " ", ".", ". ", ".\n", "\n", "！"]), max_size=30).map("".join)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(CRITICAL, st.sampled_from(["en", "zh"]))
+@example("word.\n- A", "en")
+@example("我mrs. A", "en")
+@example("他走了。\n\n 好", "zh")
+def test_sentences_are_those_of_the_reference(text, language):
+    assert sentences(text, language) == reference_sentences(text, language)
+
+
+def real_texts(data_dir, name, size):
+    zstandard = pytest.importorskip("zstandard")
+    with zstandard.open(data_dir / "text" / f"{name}.jsonl.zst", "rb") as file:
+        for line in io.TextIOWrapper(file, encoding="utf-8"):
+            text = json.loads(line)["text"][:size]
+            yield text
+            size -= len(text)
+            if size <= 0:
+                return
+
+
+@pytest.mark.parametrize("name", ["en/100_novels", "en/classic_books", "en/eltec", "zh/lctt_tech_articles"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_sentences_of_real_texts_are_those_of_the_reference(data_dir, name, language):
+    for text in real_texts(data_dir, name, 1_500_000):
+        assert sentences(text, language) == reference_sentences(text, language)
+
+
+@given(CRITICAL | st.text())
+def test_sentence_starts(text):
+    assert sentence_starts(text) == [start for start, _ in sentences(text)]
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join) | st.text())
 def test_words_hold_every_letter_and_digit(text):
     spans = words(text)
@@ -162,6 +297,12 @@ def test_words():
     assert cut_words("二〇二四年 人々", "zh") == list("二〇二四年人々")
     assert cut_words("naïve Straße cafe\u0301s слово", "en") == ["naïve", "Straße", "cafe\u0301s", "слово"]
     assert cut_words("snake_case U.S. \U00020000\U00020001") == ["snake", "case", "U", "S", "\U00020000", "\U00020001"]
+
+
+@given(st.lists(st.sampled_from([*"aé我々\U00020000-1", "\ud800", "あ"])).map("".join) | st.text())
+def test_detect_counts_ideographs_among_letters(text):
+    ideographs, letters = sum(map(is_cjk, text)), len(re.findall(r"[^\W\d_]", text))
+    assert detect(text) == ("zh" if ideographs and ideographs >= rules._CHINESE_SHARE * letters else "en")
 
 
 def test_is_cjk():
@@ -185,7 +326,7 @@ def test_detect_looks_beyond_front_matter():
 def test_resolve_and_unknown_languages():
     assert resolve("你好", "en") == "en"
     assert resolve("你好") == "zh"
-    for call in (resolve, sentences, words):
+    for call in (resolve, sentences, sentence_starts, words):
         with pytest.raises(UserError, match="unknown language 'fr'; legal: auto, en, zh"):
             call("Bonjour", "fr")
 

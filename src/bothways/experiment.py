@@ -1,6 +1,7 @@
 """The settings of one pretraining run, one level deep, and what is built from them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,11 +16,13 @@ from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.shards import Corpus
-from bothways.text.tokenizer import Kind, Tokenizer
+from bothways.text.tokenizing.tokenizer import Kind, Tokenizer
 from bothways.training.batches import PretrainingBatches, PretrainingObjective
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.trainer import Evaluator
 from bothways.training.validation import validate
+
+Corpora = Corpus | Sequence[tuple[Corpus, float]]  # one, or several with their weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +109,23 @@ def make_objective(experiment: Experiment, tokenizer: Tokenizer) -> CausalLM | M
     )
 
 
-def make_batches(experiment: Experiment, objective: PretrainingObjective, corpus: Corpus) -> PretrainingBatches:
+def in_shares(corpora: Corpora) -> list[tuple[Corpus, float]]:
+    """Return each corpus with its share of the tokens; the shares sum to one."""
+    if isinstance(corpora, Corpus):
+        return [(corpora, 1.0)]
+    total = math.fsum(weight for _, weight in corpora)
+    return [(corpus, weight / total) for corpus, weight in corpora]
+
+
+def make_batches(experiment: Experiment, objective: PretrainingObjective, corpora: Corpora) -> PretrainingBatches:
     """Return the batches that a model is trained on.
 
     Raises:
-        UserError: the corpus is smaller than one row.
+        UserError: a corpus is smaller than one row, or its weight is not positive and finite.
     """
     training = experiment.training
     return PretrainingBatches(
-        corpus,
+        corpora,
         objective,
         row_length=training.row_length,
         batch_tokens=training.batch_tokens,
@@ -123,19 +134,22 @@ def make_batches(experiment: Experiment, objective: PretrainingObjective, corpus
     )
 
 
-def make_evaluator(experiment: Experiment, objective: CausalLM | MaskedLM, corpus: Corpus, *, tokens: int) -> Evaluator:
+def make_evaluator(
+    experiment: Experiment, objective: CausalLM | MaskedLM, corpora: Corpora, *, tokens: int
+) -> Evaluator:
     """Return the evaluation of a model on held-out documents, the same ones and the same masks every time.
 
     Args:
         experiment: its row length, precision and seed.
         objective: what is measured.
-        corpus: the held-out split.
+        corpora: the held-out split; of several, each gives its share of the tokens, as far as it has so many.
         tokens: about how many to measure on; whole documents are taken until there are as many.
     Raises:
         UserError: there is nothing to measure on.
     """
-    lengths = np.diff(corpus.sentences[corpus.documents])
-    documents = np.arange(int(np.searchsorted(lengths.cumsum(), tokens)) + 1)[: len(corpus)]
+    shares = in_shares(corpora)
+    corpus = Corpus([shard for source, _ in shares for shard in source.shards])
+    documents = _first_documents(shares, tokens)
     batches = held_out_batches(experiment, objective, corpus, documents)
     causal = experiment.objective.name == "causal_lm"
     num_bytes = int(corpus.document_bytes[documents].sum()) if causal else None
@@ -144,6 +158,16 @@ def make_evaluator(experiment: Experiment, objective: CausalLM | MaskedLM, corpu
         return validate(model, batches, precision=experiment.training.precision, num_bytes=num_bytes)
 
     return evaluate
+
+
+def _first_documents(shares: Sequence[tuple[Corpus, float]], tokens: int) -> "np.typing.NDArray[np.int64]":
+    """Return the first documents of each corpus that have its share of the tokens, counted through all of them."""
+    chosen, first = [], 0
+    for corpus, share in shares:
+        enough = int(np.searchsorted(corpus.document_tokens.cumsum(), share * tokens)) + 1
+        chosen.append(np.arange(first, first + min(enough, len(corpus))))
+        first += len(corpus)
+    return np.concatenate(chosen)
 
 
 def held_out_batches(

@@ -15,7 +15,9 @@ Span = tuple[int, int]
 
 _IDEOGRAPHS = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # for use inside [...]
 _IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
+_IDEOGRAPH_RUN = re.compile(f"[{_IDEOGRAPHS}]++")
 _LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_]++")
 _SAMPLES = 16  # spread over a text, since English front matter may open a Chinese book
 _SAMPLE_LENGTH = 1024  # characters
 _CHINESE_SHARE = 0.2  # Chinese words have some two letters and English ones five: one Chinese word in three
@@ -28,11 +30,15 @@ def is_cjk(char: str) -> bool:
 
 def detect(text: str) -> Literal["en", "zh"]:
     """Return ``"zh"`` if at least a fifth of the letters are CJK ideographs, else ``"en"``; a long text is sampled."""
+    if text.isascii():
+        return "en"
     if len(text) > _SAMPLES * _SAMPLE_LENGTH:
         step = len(text) // _SAMPLES
         text = "".join(text[start : start + _SAMPLE_LENGTH] for start in range(0, step * _SAMPLES, step))
-    ideographs = len(_IDEOGRAPH.findall(text))
-    return "zh" if ideographs and ideographs >= _CHINESE_SHARE * len(_LETTER.findall(text)) else "en"
+    ideographs = sum(map(len, _IDEOGRAPH_RUN.findall(text)))
+    if ideographs == 0 or ideographs >= _CHINESE_SHARE * len(text):  # nearly always; letters are slower to count
+        return "zh" if ideographs else "en"
+    return "zh" if ideographs >= _CHINESE_SHARE * len("".join(_LETTERS.findall(text))) else "en"
 
 
 def resolve(text: str, language: Language = "auto") -> Literal["en", "zh"]:
@@ -48,39 +54,18 @@ def resolve(text: str, language: Language = "auto") -> Literal["en", "zh"]:
     return language
 
 
-# Sentences. A match is a place where one may end. A "gap" (a blank line, a new list item, in Chinese any new line) ends
-# it before the white space, a "stop" ends it unless ``_goes_on``, and any other match ends it.
+# Sentences. A match is a place where one may end, and the group that closes it says what is known of the place: a "gap"
+# (a blank line, a new list item, in Chinese any new line) ends the sentence before the white space, a "stop" (followed
+# by a "next" word) ends it unless ``_goes_on``, and a "sure" end is one for which the pattern has seen that already.
+# Sure ends are there for speed: they are found without running any Python and are most ends.
 
+_STOPS = ".!?…"
 _CLOSING = r"(?:[\"'”’»)\]}」』）】》〉〕]|\[\d{1,3}\])*+"
-_NEXT = r"(?=\s++(?=[^\s.,:;!?…)\]}])[\"'“‘«(\[{—–-]*+(?P<next>\w*+\.?))"  # white space, then a word
+_OPENING = "[\"'“‘«(\\[{—–-]*+"
+_NEXT = rf"(?=\s++(?=[^\s.,:;!?…)\]}}]){_OPENING}(?P<next>\w*+\.?))"  # white space, then a word
 _TOUCHING = rf"(?=[{_IDEOGRAPHS}“「『《])"  # in Chinese there need be no white space
-_BLANK_LINE = r"\n[^\S\n]*+\n\s*+"
-_LIST_ITEM = r"\n(?=[^\S\n]*+(?:[-*+•‣◦▪·—–]|\(?\d{1,3}[.)、])[^\S\n])"
-
-
-def _ends(hard: str, after_stop: str, gap: str) -> re.Pattern[str]:
-    """Build the pattern of the places where a sentence may end.
-
-    Args:
-        hard: characters that end a sentence whatever follows, except a comma or a colon.
-        after_stop: pattern of what must follow the other stops.
-        gap: pattern of the gaps.
-    """
-    run = f"[.!?…{hard}]"
-    hard_end = rf"(?=[.!?…]*[{hard}]){run}++{_CLOSING}(?![，、：])"
-    return re.compile(rf"(?<!{run})(?:{hard_end}|(?P<stop>{run}++){_CLOSING}{after_stop})|(?P<gap>{gap})")
-
-
-_ENDS = {
-    "en": _ends("。！？", _NEXT, f"{_BLANK_LINE}|{_LIST_ITEM}"),
-    "zh": _ends("。！？；…", f"(?:{_NEXT}|{_TOUCHING})", r"\n\s*+"),
-}
-
-_LAST_WORD = re.compile(rf"[^\s\"'“‘«(\[{{—–{_IDEOGRAPHS}]+\Z")
-_DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")  # U.S, e.g, Ph.D, p.m; not bbc.co.uk
-_NUMBERING = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[IVXLC]{1,5})")  # "1." or "IV." opens a sentence, it is none
-_NUMBER = re.compile(r"\d|(?:[VXLC]|I[IVX])[IVXLC]*\.?\Z")
-_WORD_REACH = 24  # characters before a stop that can matter: more than the longest abbreviation
+_BLANK_LINE = r"[^\S\n]*+\n\s*+"  # what follows its first "\n"
+_LIST_ITEM = r"(?=[^\S\n]*+(?:[-*+•‣◦▪·—–]|\(?\d{1,3}[.)、])[^\S\n])"  # likewise
 
 
 def _set(words: str) -> frozenset[str]:
@@ -100,6 +85,53 @@ _OPENERS = _set(
     "now on one our she so some that the their then there these they this those to we what when where while who why "
     "with yet you your"
 )
+_LAST_WORD = re.compile(rf"[^\s\"'“‘«(\[{{—–{_IDEOGRAPHS}]+\Z")
+_DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")  # U.S, e.g, Ph.D, p.m; not bbc.co.uk
+_NUMBERING = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[IVXLC]{1,5})")  # "1." or "IV." opens a sentence, it is none
+_NUMBER = re.compile(r"\d|(?:[VXLC]|I[IVX])[IVXLC]*\.?\Z")
+_WORD_REACH = 24  # characters before a stop that can matter: more than the longest abbreviation
+
+
+def _plain_word() -> str:
+    """Build the pattern that, behind a full stop, sees a word that is no abbreviation, initial, or number.
+
+    It looks at no more than the last letters and therefore knows few of these words: those that end in three lower-case
+    letters, and those that are two lower-case letters after white space.
+    """
+    lengths: dict[int, list[str]] = {}
+    for word in sorted(_NEVER_LAST | _BEFORE_NUMBER | _MAY_BE_LAST):
+        if word.isalpha():
+            any_case = "".join(f"[{letter.upper()}{letter}]" for letter in word[:-3])  # the last three are lower-case
+            lengths.setdefault(len(word), []).append(any_case + word[-3:])
+    # A pattern can look back only so far as is fixed, hence one for each length.
+    known = "".join(rf"(?<!(?<![A-Za-z])(?:{'|'.join(words)})\.)" for words in lengths.values())
+    return rf"(?:(?<=[a-z]{{3}}\.)|(?<=\s[a-z]{{2}}\.)){known}"
+
+
+def _ends(hard: str, after_stop: str, gap: str) -> re.Pattern[str]:
+    """Build the pattern of the places where a sentence may end.
+
+    It begins with a plain set of characters, which is what ``re`` finds fastest; all else is looked at from there.
+
+    Args:
+        hard: characters that end a sentence whatever follows, except a comma or a colon.
+        after_stop: pattern of what must follow the other stops.
+        gap: pattern of the gaps, without their first new line.
+    """
+    run = f"[{_STOPS}{hard}]"
+    run_begins = rf"(?<!{run}.)"  # else a long run would be tried from each of its characters
+    sure_stop = rf"(?:{_plain_word()}|(?<=[!?]))[{_STOPS}]*+{_CLOSING}(?=\s++{_OPENING}[A-Z])"
+    hard_end = rf"{run_begins}(?:(?<=[{hard}])|(?=[{_STOPS}]*[{hard}])){run}*+{_CLOSING}(?![，、：])"
+    stop = rf"{run_begins}(?P<stop>{run}*+){_CLOSING}{after_stop}"
+    return re.compile(
+        rf"[{_STOPS}{hard}\n](?:(?<!\n)(?:(?P<sure>{sure_stop}|{hard_end})\s*+|{stop})|(?<=\n)(?P<gap>{gap}))"
+    )
+
+
+_ENDS = {
+    "en": _ends("。！？", _NEXT, f"{_BLANK_LINE}|{_LIST_ITEM}"),
+    "zh": _ends("。！？；…", f"(?:{_NEXT}|{_TOUCHING})", r"\s*+"),
+}
 
 
 def sentences(text: str, language: Language = "auto") -> list[Span]:
@@ -118,23 +150,35 @@ def sentences(text: str, language: Language = "auto") -> list[Span]:
     Raises:
         UserError: there is no such language.
     """
-    spans: list[Span] = []
+    starts = sentence_starts(text, language)
+    return list(zip(starts, [*starts[1:], len(text)], strict=False))  # an empty text has an end and no start
+
+
+def sentence_starts(text: str, language: Language = "auto") -> list[int]:
+    """Return where each sentence of ``sentences`` begins: all that is needed, since each ends where the next begins.
+
+    Raises:
+        UserError: there is no such language.
+    """
+    starts = [0] if text else []
     start = 0
     for match in _ENDS[resolve(text, language)].finditer(text):
-        if match["gap"] is not None:
+        kind = match.lastgroup
+        if kind == "sure":
+            start = match.end("sure")
+        elif kind == "gap":
             stop = start + len(text[start : match.start()].rstrip())
-        elif match["stop"] is not None and _goes_on(text, start, match):
+            if stop == start:
+                continue
+            start = stop
+        elif _goes_on(text, start, match):
             continue
         else:
-            stop = match.end()
-        if stop > start:
-            spans.append((start, stop))
-            start = stop
-    if text[start:].strip() or (text and not spans):
-        spans.append((start, len(text)))
-    elif spans:
-        spans[-1] = (spans[-1][0], len(text))
-    return spans
+            start = match.end()
+        starts.append(start)
+    if len(starts) > 1 and not text[start:].strip():
+        starts.pop()
+    return starts
 
 
 def _goes_on(text: str, start: int, match: re.Match[str]) -> bool:
@@ -143,9 +187,9 @@ def _goes_on(text: str, start: int, match: re.Match[str]) -> bool:
     if following[:1].islower():  # who opens sentences in lower case (chats, transcripts) does so for the next one too
         first = _LETTER.search(text, start, min(start + _WORD_REACH, match.start()))
         return first is None or not first[0].islower()
-    if match["stop"] != ".":
-        return False
     at = match.start()
+    if text[at] != "." or match["stop"]:  # not one full stop alone
+        return False
     last = _LAST_WORD.search(text[max(start, at - _WORD_REACH) : at])
     if last is None:
         return False

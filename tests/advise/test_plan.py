@@ -52,6 +52,13 @@ def test_given_steps_are_taken_without_measuring(experiment, corpus):
     )
 
 
+def test_of_several_corpora_the_one_that_is_seen_most_often_gives_the_epochs(experiment, corpus):
+    """Each has 1000 tokens, and the run sees 6000."""
+    assert plan_steps(experiment, OBJECTIVE, [(corpus, 1), (corpus, 3)], minutes=None).epochs == 4.5
+    assert plan_steps(experiment, OBJECTIVE, [(corpus, 0.5), (corpus, 0.5)], minutes=None).epochs == 3.0
+    assert measure_step(experiment, OBJECTIVE, [(corpus, 1), (corpus, 3)], trial_seconds=0.05) > 0
+
+
 def test_a_step_has_at_least_one_row(experiment, corpus):
     small = replace(experiment, training=replace(experiment.training, batch_tokens=1))
     assert plan_steps(small, OBJECTIVE, corpus, minutes=None).tokens == 30 * 100

@@ -6,7 +6,7 @@ from bothways.auto import AutoModelForSequenceClassification
 from bothways.checkpoints.checkpoint import save_checkpoint
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 GOOD, BAD = ("lovely", "brilliant", "moving", "great"), ("dull", "awful", "tedious", "bad")
 NEUTRAL = ("the", "film", "plot", "actor", "scene", "music", "was", "and", "a", "story", "with", "very")

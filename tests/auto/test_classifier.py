@@ -11,7 +11,7 @@ from bothways.auto import AutoModelForSequenceClassification, AutoTokenizer
 from bothways.auto.examples import read_rows
 from bothways.checkpoints.checkpoint import load, save_checkpoint
 from bothways.errors import UserError
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 NAMES = np.array(["negative", "positive"])
 

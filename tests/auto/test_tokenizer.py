@@ -11,7 +11,7 @@ import transformers
 
 from bothways.auto import AutoTokenizer, Encodings
 from bothways.errors import UserError
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXTS = ["the film was lovely", "a dull story", "", "music " * 40]
 OTHERS = ["and moving", "a very very tedious plot with a great scene", "the actor", "bad " * 30]

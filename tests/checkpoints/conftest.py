@@ -4,7 +4,7 @@ import torch
 from bothways.checkpoints.checkpoint import save_checkpoint
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXTS = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs", "我们今天去北京旅游"]
 

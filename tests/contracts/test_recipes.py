@@ -15,7 +15,7 @@ from bothways.model.heads import Model
 from bothways.recipes.recipe import recipe, recipe_names
 from bothways.text.encoding import encode_documents
 from bothways.text.shards import gather
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.trainer import Run, Trainer
 
 LARGE = 1_000_000  # parameters

@@ -19,8 +19,8 @@ from bothways.model.config import TransformerConfig
 from bothways.model.heads import HEADS, Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.tasks.task import check_attention, check_examples, get_task
-from bothways.text.documents import Record
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.reading.documents import Record
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.verbs.evaluate import evaluate, predict
 from bothways.verbs.finetune import finetune

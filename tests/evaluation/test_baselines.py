@@ -67,8 +67,8 @@ def test_the_unigram_of_the_text_itself_comes_near_its_entropy():
 
 
 def test_the_share_of_the_commonest_token():
-    assert most_frequent_share(corpus([1, 1, 2]), np.array([1, 2, 2, 1])) == 0.5
-    assert most_frequent_share(corpus([1, 1, 2]), np.array([0, 2])) == 0
+    assert most_frequent_share(corpus([1, 1, 2]), np.array([1, 2, 2, 1]), 3) == 0.5
+    assert most_frequent_share(corpus([1, 1, 2]), np.array([0, 2]), 3) == 0
 
 
 def test_xz_sees_all_texts_as_one_stream():

@@ -4,8 +4,10 @@ import math
 import pytest
 
 from bothways.evaluation.evaluate import Scores, evaluate_task, intervals
+from bothways.evaluation.training_overlap import Seen
 from bothways.metrics.bootstrap import Interval, bootstrap
 from bothways.tasks.classification import Classification
+from bothways.text.overlap.overlap import OverlapReport
 
 EXAMPLES = [{"text": f"text {number}", "label": "ab"[number % 3 == 0]} for number in range(60)]
 TASK = Classification().fitted_to(EXAMPLES)
@@ -56,7 +58,9 @@ def test_the_baseline_is_measured_on_the_same_examples(predictions):
 def test_scores_are_plain_values_with_the_names_that_the_file_promises(predictions):
     values = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter").to_dict()
     assert json.loads(json.dumps(values)) == values
-    assert list(values) == ["task", "model", "metrics", "baseline", "n"]
+    assert list(values) == ["task", "model", "metrics", "baseline", "n", "overlap", "overlap_note"]
+    assert values["overlap"] is None
+    assert values["overlap_note"] == "it is not known which texts this model was trained on"
     assert values["metrics"]["accuracy"].keys() == {"value", "low", "high"}
     assert values["baseline"]["name"] == Classification.BASELINE
     assert math.isfinite(values["baseline"]["macro_f1"])
@@ -67,6 +71,35 @@ def test_unequal_numbers_are_a_bug_and_not_passed_over(predictions):
         intervals(TASK, predictions[1:], EXAMPLES)
 
 
+def test_overlap_stands_beside_the_scores(predictions):
+    report = OverlapReport(of=60, exact=3, ngram=2, near=1)
+    seen = Seen(report=report, files=("train.csv",), note="")
+    values = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter", seen=seen).to_dict()
+    assert values["overlap"] == {"exact": 3, "ngram": 2, "near": 1, "share": 0.1, "of": 60, "train": ["train.csv"]}
+    assert "overlap_note" not in values
+    assert "queries_in_collection" not in values
+    collection = OverlapReport(of=60, exact=4, ngram=0, near=0)
+    scores = Scores(
+        task="retrieval",
+        model="m",
+        metrics={},
+        baseline={},
+        baseline_name="BM25",
+        n=60,
+        seen=Seen(report=report, in_collection=collection),
+    )
+    assert scores.to_dict()["queries_in_collection"] == 4
+
+
 def test_scores_with_nothing_measured_are_plain_too():
     empty = Scores(task="t", model="m", metrics={}, baseline={}, baseline_name="chance", n=0)
-    assert empty.to_dict() == {"task": "t", "model": "m", "metrics": {}, "baseline": {"name": "chance"}, "n": 0}
+    values = empty.to_dict()
+    del values["overlap_note"]
+    assert values == {
+        "task": "t",
+        "model": "m",
+        "metrics": {},
+        "baseline": {"name": "chance"},
+        "n": 0,
+        "overlap": None,
+    }

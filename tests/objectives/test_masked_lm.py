@@ -9,6 +9,7 @@ import torch
 
 from bothways.batch import collate
 from bothways.objectives.masked_lm import MaskedLM
+from bothways.text.shards import EncodedDocument, gather
 
 CLS, SEP, MASK, PAD = 1, 2, 3, 0
 
@@ -200,6 +201,79 @@ def test_where_no_word_fits_one_piece_is_chosen_all_the_same():
     assert len(row.targets["language_model"].index) == 1
     bare = made.sequence(np.array([PAD]), np.array([MASK]), True, rng())
     assert len(bare.targets["language_model"].index) == 0
+
+
+# Whole words, where the corpus knows them.
+
+ALONE = np.zeros(10**5, dtype=bool)  # a table after which each token is a word: what the corpus knows must win
+
+
+def test_the_words_given_go_before_the_table():
+    made = objective(vocab_size=3000, continues_word=WORDS, mask_share=0.4)
+    begins = np.array([False, True, False]), np.array([False, False])
+    chosen = Counter()
+    for seed in range(60):
+        row = made.sequence(np.array([10, 2001, 12]), np.array([11, 13]), True, rng(seed), words=begins)
+        chosen[tuple(row.targets["language_model"].index.tolist())] += 1
+    # The words are (1), (2, 3) and (5, 6), since what begins a side begins a word; there is room for three tokens.
+    assert set(chosen) == {(1, 2, 3), (1, 5, 6)}
+
+
+def test_the_table_serves_the_side_whose_words_are_not_known():
+    made = objective(vocab_size=3000, continues_word=WORDS, mask_share=0.4)
+    chosen = Counter()
+    for seed in range(60):
+        known = np.array([True, True, False])
+        row = made.sequence(np.array([10, 2001, 12]), np.array([11, 2002]), True, rng(seed), words=(known, None))
+        chosen[tuple(row.targets["language_model"].index.tolist())] += 1
+    assert set(chosen) == {(1, 2, 3), (1, 5, 6)}
+
+
+@pytest.fixture
+def with_words(make_numbered):
+    """Return a corpus of numbered tokens that knows words of one to four tokens, the same without, and the words."""
+    corpus = make_numbered(make_lengths(8, 120, longest=30))
+    begins = rng(4).random(10 + corpus.num_tokens) < 0.4
+    documents = [
+        EncodedDocument(
+            input_ids=corpus.document(index),
+            sentence_starts=np.cumsum([0, *map(len, corpus.document_sentences(index)[:-1])]),
+            num_bytes=1,
+            word_starts=begins[corpus.document(index)],
+        )
+        for index in everything(corpus)
+    ]
+    return gather(documents), corpus, begins
+
+
+@pytest.mark.parametrize("pairs", ["next_sentence", "sentence_order", "none"])
+def test_words_keep_their_places_however_texts_are_drawn_and_cut(with_words, pairs):
+    corpus, _, begins = with_words
+    made = objective(vocab_size=10**5, continues_word=ALONE, pairs=pairs, length=48, mask_share=0.3)
+    whole = 0
+    for row in made.prepare(corpus, everything(corpus), 48, rng(1)):
+        ids, chosen = original(row).tolist(), set(row.targets["language_model"].index.tolist())
+        words = []
+        for place, token in enumerate(ids):
+            if token >= 10:
+                if begins[token] or ids[place - 1] in (CLS, SEP):
+                    words.append(set())
+                words[-1].add(place)
+        if any(len(word) > 12 for word in words):
+            continue  # where no word fits one piece is chosen all the same
+        assert all(chosen >= word or not chosen & word for word in words)
+        whole += sum(len(word) > 1 and chosen >= word for word in words)
+    assert whole > 100
+
+
+def test_where_tokens_are_masked_alone_words_do_not_matter(with_words):
+    knowing, plain, _ = with_words
+    made = objective(vocab_size=10**5, length=48)
+    rows = [
+        [(row.input_ids.tolist(), row.targets["language_model"].index.tolist()) for row in found]
+        for found in (made.prepare(corpus, everything(corpus), 64, rng(2)) for corpus in (knowing, plain))
+    ]
+    assert rows[0] == rows[1]
 
 
 # Pairs, on a corpus whose every token tells where it comes from.

@@ -5,7 +5,7 @@ import torch
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 SENTENCE = "the river moves under an old mountain and a small engine reads one large kernel with every signal"
 

@@ -2,7 +2,7 @@ import pytest
 
 from bothways.errors import UserError
 from bothways.tasks.summarization import CUE, Summarization, first_sentence
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 LONG = "the river moves under an old mountain " * 60
 

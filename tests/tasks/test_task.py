@@ -11,7 +11,7 @@ from bothways.inference.sampling import GREEDY, Sampling
 from bothways.tasks.classification import Classification
 from bothways.tasks.retrieval import Retrieval
 from bothways.tasks.task import answer_row, check_examples, get_task, softmax, text_row, tokenizer_of, write
-from bothways.text.documents import Record
+from bothways.text.reading.documents import Record
 
 SPECIAL = {"causal": ["<|endoftext|>"], "bidirectional": ["[CLS]", "[SEP]"]}
 

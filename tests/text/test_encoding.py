@@ -4,7 +4,7 @@ import pytest
 
 from bothways.language import sentences
 from bothways.text.encoding import encode_documents
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXTS = [
     "The first sentence. And the second one! Is there a third?\n\nYes, after a blank line.",

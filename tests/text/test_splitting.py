@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothways.text.documents import Document
+from bothways.text.reading.documents import Document
 from bothways.text.splitting import FEWEST, LONGEST, cut_long, split_of, without_duplicates
 from bothways.verbs.prepare import split_documents
 

@@ -111,7 +111,8 @@ def test_every_epoch_holds_every_token_once_in_another_order(make_batches, causa
     while len(stream) < 3 * size:
         stream += real_tokens(next(batches))
     epochs = [stream[start : start + size] for start in (0, size, 2 * size)]
-    expected = Counter({1: len(corpus)}) + Counter(corpus.input_ids.tolist())
+    tokens = [token for index in range(len(corpus)) for token in corpus.document(index).tolist()]
+    expected = Counter({1: len(corpus)}) + Counter(tokens)
     assert [Counter(epoch) for epoch in epochs] == [expected] * 3
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
@@ -182,6 +183,90 @@ def test_barren_stretches_are_passed_over(make_batches, masked, make_corpus):
     batches = make_batches(replace(masked, pairs="sentence_order"), corpus=mostly_barren)
     for _ in range(5):
         assert {6, 7} <= set(real_tokens(next(batches)))
+
+
+# Mixtures.
+
+
+@pytest.fixture
+def sources(make_corpus):
+    """Return three corpora with weights: tokens 10 to 19, 20 to 29, 30 to 39, in 7, 60 and 25 documents."""
+
+    def corpus(first, count):
+        draw = np.random.default_rng(first)
+        return make_corpus(
+            [[draw.integers(first, first + 10, size=5).tolist() for _ in range(4)] for _ in range(count)]
+        )
+
+    return [(corpus(10, 7), 2), (corpus(20, 60), 5.0), (corpus(30, 25), 1)]
+
+
+def sources_of(step):
+    """Return which corpus each row of a step is from; rows are never of two."""
+    rows = [row for batch in step for row in batch.input_ids.tolist()]
+    found = [{token // 10 for token in row if token >= 10} for row in rows]
+    assert all(len(numbers) == 1 for numbers in found)
+    return [numbers.pop() - 1 for numbers in found]
+
+
+def test_a_mixture_goes_on_from_every_position_as_if_never_cut(make_batches, objective, sources):
+    def make():
+        return make_batches(objective, corpus=sources, batch_tokens=96)
+
+    batches = make()
+    steps = [(json.loads(json.dumps(batches.position)), ids(next(batches))) for _ in range(40)]
+    epochs = [batches.position[f"epoch_{number}"] for number in range(3)]
+    assert sorted(epochs)[1] >= 1
+    assert len(set(epochs)) > 1
+    assert {type(value) for value in batches.position.values()} == {int}
+    assert len({position["chunk_1"] for position, _ in steps}) > 5
+    for cut, (position, _) in enumerate(steps):
+        resumed = make()
+        resumed.seek(position)
+        assert resumed.position == position
+        assert [ids(next(resumed)) for _ in steps[cut : cut + 6]] == [step for _, step in steps[cut : cut + 6]]
+
+
+@pytest.mark.parametrize("batch_tokens", [16, 80, 400])
+@pytest.mark.parametrize("weights", [(1, 5, 2), (0.7, 0.2, 0.1), (1, 1, 1000), (1e-9, 1, 1e-9), (3, 3, 3)])
+def test_rows_come_in_proportion_to_the_weights(make_batches, causal, sources, weights, batch_tokens):
+    weighted = [(corpus, weight) for (corpus, _), weight in zip(sources, weights, strict=True)]
+    batches = make_batches(causal, corpus=weighted, batch_tokens=batch_tokens)
+    count, rows = Counter(), 0
+    while rows < 600:
+        numbers = sources_of(next(batches))
+        rows += len(numbers)
+        count.update(numbers)
+        for number, weight in enumerate(weights):
+            assert abs(count[number] - rows * weight / sum(weights)) < 2
+
+
+def test_the_order_of_the_rows_does_not_depend_on_the_size_of_the_step(make_batches, causal, sources):
+    small, large = (make_batches(causal, corpus=sources, batch_tokens=size) for size in (16, 16 * 24))
+    rows = [next(small)[0].input_ids.tolist()[0] for _ in range(24)]
+    assert [row for batch in next(large) for row in batch.input_ids.tolist()] == rows
+
+
+def test_each_corpus_of_a_mixture_is_read_once_an_epoch_and_in_its_own_order(make_batches, causal, make_corpus):
+    documents = [[[10 + number] * 15] for number in range(30)]  # rows of one document each
+    batches = make_batches(causal, corpus=[(make_corpus(documents), 1)] * 3, batch_tokens=48, micro_batch_tokens=48)
+    orders = [[], [], []]
+    for _ in range(30):
+        for order, tokens in zip(orders, next(batches)[0].input_ids.tolist()[:3], strict=True):
+            order.append(tokens[-1])
+    assert [sorted(order) for order in orders] == [list(range(10, 40))] * 3
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
+def test_weights_are_positive(make_batches, causal, corpus, weight):
+    with pytest.raises(UserError, match=f"the weight of a corpus must be greater than 0 and finite, not {weight}"):
+        make_batches(causal, corpus=[(corpus, 1), (corpus, weight)])
+
+
+def test_a_corpus_of_less_than_a_row_is_named(make_batches, causal, corpus, make_corpus):
+    with pytest.raises(UserError, match="training text 2 of 2 has 15 tokens, fewer than one row of 16"):
+        make_batches(causal, corpus=[(corpus, 1), (make_corpus([[[5] * 15]]), 1)])
 
 
 # Labelled examples.

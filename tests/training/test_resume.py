@@ -66,7 +66,7 @@ def make_model(kind):
     return Model(config, make_objective(kind).heads)
 
 
-def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, **settings):
+def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, accept=None, **settings):
     """Train one arm; every process and every call starts with the same weights and data."""
     kind, optimizer, precision = ARMS[arm]
     training = TrainingConfig(
@@ -82,7 +82,7 @@ def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, **settin
     trainer = Trainer(
         training,
         OptimizerConfig(name=optimizer),
-        run=Run(folder=Path(folder), fingerprint=fingerprint or {"arm": arm}),
+        run=Run(folder=Path(folder), fingerprint=fingerprint or {"arm": arm}, accept=accept),
         evaluate=lambda model: {"loss": float(model.transformer.norm.weight.sum())},
     )
     model = make_model(kind)
@@ -369,6 +369,25 @@ def test_a_run_refuses_to_go_on_with_something_else_and_names_each_difference(tm
     assert "seed" not in message
     assert "start a new run with another --out" in message
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_run_may_decide_itself_what_it_accepts_and_where_the_batches_go_on(tmp_path, uninterrupted, goes_on):
+    arm = "gpt, adamw, fp32"
+    with pytest.raises(CutError):
+        fit(tmp_path, arm, objective=Dying("gpt", 8, cut), fingerprint={"data": "abc"})
+    states = []
+
+    def accept(state):
+        states.append((state["step"], state["fingerprint"]))
+        return goes_on
+
+    fit(tmp_path, arm, resume=True, fingerprint={"data": "xyz"}, accept=accept)
+    assert states == [(3, {"data": "abc"})]
+    found = outcome(tmp_path)
+    assert found["state"]["fingerprint"] == {"data": "xyz"}
+    assert (found["model.safetensors"] == uninterrupted[arm]["model.safetensors"]) == goes_on
+    assert (found["state"]["position"] == uninterrupted[arm]["state"]["position"]) == goes_on
 
 
 if __name__ == "__main__":

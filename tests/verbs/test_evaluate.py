@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bothways.checkpoints.checkpoint import save_checkpoint
+from bothways.cli import main
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.progress import display
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.evaluate import evaluate, load_trained, predict, read_lines
 from bothways.verbs.finetune import finetune
 
@@ -196,6 +197,75 @@ def test_several_files_are_one_test(sorter, workshop, tmp_path):
     scores = evaluate("classification", model=sorter, test=[workshop / "examples.jsonl", tmp_path / "more.csv"])
     assert scores.n == 62
     assert scores.model == str(sorter)
+
+
+# Overlap with what was trained on
+
+
+def test_scores_say_how_much_of_the_test_was_trained_on(sorter, workshop, tmp_path):
+    seen = json.loads((workshop / "examples.jsonl").read_text().splitlines()[4])
+    new = [{"text": f"{word} {word}s quite new and not seen", "label": "good"} for word in ("tea", "cup", "jam")]
+    lines = [json.dumps(each) for each in [*new, {**seen, "text": seen["text"].upper()}]]
+    (tmp_path / "test.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "scores.json"
+    for model in (sorter, sorter / "last"):
+        scores = evaluate("classification", model=model, test=tmp_path / "test.jsonl", out=out)
+        assert json.loads(out.read_text())["overlap"] == {
+            "exact": 1,
+            "ngram": 0,
+            "near": 0,
+            "share": 0.25,
+            "of": 4,
+            "train": [str(workshop / "examples.jsonl")],
+        }
+        assert scores.seen.report.examples[0].test.endswith("test.jsonl:4")
+    with pytest.raises(UserError, match=r"1 of 4 examples \(25.0%: 1 the same\).*take them out"):
+        evaluate("classification", model=sorter, test=tmp_path / "test.jsonl", fail_on_overlap=True)
+    (tmp_path / "test.jsonl").write_text("\n".join(lines[:3]))
+    scores = evaluate("classification", model=sorter, test=tmp_path / "test.jsonl", fail_on_overlap=True)
+    assert scores.seen.found == 0
+    assert scores.n == 3
+
+
+def test_the_command_line_shows_overlap_and_fails_on_it_if_asked_to(sorter, workshop, capsys):
+    words = ["evaluate", "classification", "--model", str(sorter), "--test", str(workshop / "examples.jsonl")]
+    assert main(words) == 0
+    assert "Overlap with the training files: 60 of 60 examples (100.0%: 60 the same)" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert main([*words, "--fail-on-overlap"]) == 2
+    said = capsys.readouterr()
+    assert "60 of 60 examples" in said.err
+    assert said.out == ""
+
+
+def test_what_is_not_known_cannot_be_ruled_out(workshop, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"query": "river", "document": "a river moves"}\n' * 2)
+    scores = evaluate("retrieval", model=workshop / "bert", test=tmp_path / "pairs.jsonl")
+    values = scores.to_dict()
+    assert values["overlap"] is None
+    assert "not known" in values["overlap_note"]
+    assert values["queries_in_collection"] == 0
+    with pytest.raises(UserError, match="overlap cannot be ruled out, since it is not known"):
+        evaluate("retrieval", model=workshop / "bert", test=tmp_path / "pairs.jsonl", fail_on_overlap=True)
+
+
+def test_validation_examples_that_are_trained_on_are_counted_and_told(workshop, tmp_path, capsys):
+    lines = (workshop / "examples.jsonl").read_text().splitlines()
+    (tmp_path / "validation.jsonl").write_text("\n".join([*lines[:2], '{"text": "tea and jam", "label": "good"}']))
+    with display():
+        done = finetune(
+            "classification",
+            model=workshop / "bert",
+            train=workshop / "examples.jsonl",
+            validation=tmp_path / "validation.jsonl",
+            out=tmp_path / "run",
+            settings=["training.steps=2"],
+        )
+    assert "Overlap of --validation with the training files: 2 of 3 examples" in capsys.readouterr().err
+    overlap = done.to_dict()["validation_overlap"]
+    assert overlap == {"exact": 2, "ngram": 0, "near": 0, "share": pytest.approx(2 / 3), "of": 3}
+    assert "| validation_overlap.exact | 2 |" in (tmp_path / "run" / "README.md").read_text()
 
 
 # Lines of standard input

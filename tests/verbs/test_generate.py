@@ -7,7 +7,7 @@ from bothways.checkpoints.checkpoint import save_checkpoint
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.generate import generate
 
 

@@ -8,9 +8,8 @@ import torch
 
 from bothways.config import Config
 from bothways.errors import UserError
-from bothways.experiment import Experiment, make_batches
+from bothways.experiment import Corpora, Experiment, in_shares, make_batches
 from bothways.model.heads import Model
-from bothways.text.shards import Corpus
 from bothways.training.batches import PretrainingObjective
 from bothways.training.machine import default_device
 from bothways.training.trainer import Trainer
@@ -27,13 +26,13 @@ class Plan(Config):
     seconds_per_step: float | None  # None: the number of steps was given
     tokens: int  # that will be seen, padding included
     tokens_per_parameter: float
-    epochs: float
+    epochs: float  # how often the text is seen; of several corpora, the one that is seen most often
     parameters: int
     minutes: float | None
 
 
 def plan_steps(
-    experiment: Experiment, objective: PretrainingObjective, corpus: Corpus, *, minutes: float | None
+    experiment: Experiment, objective: PretrainingObjective, corpora: Corpora, *, minutes: float | None
 ) -> Plan:
     """Return the plan of a run, from ``training.steps`` or from a time budget.
 
@@ -47,7 +46,7 @@ def plan_steps(
     if minutes is not None:
         if not 0 < minutes < 10**7:
             raise UserError(f"--minutes must be above 0, not {minutes}")
-        seconds = measure_step(experiment, objective, corpus)
+        seconds = measure_step(experiment, objective, corpora)
         steps = int(minutes * 60 * (1 - RESERVE) / seconds)
         if steps < 1:
             raise UserError(
@@ -61,20 +60,20 @@ def plan_steps(
         seconds_per_step=None if seconds is None else round(seconds, 4),
         tokens=tokens,
         tokens_per_parameter=round(tokens / parameters, 3),
-        epochs=round(tokens / corpus.num_tokens, 3),
+        epochs=round(max(share * tokens / corpus.num_tokens for corpus, share in in_shares(corpora)), 3),
         parameters=parameters,
         minutes=minutes,
     )
 
 
 def measure_step(
-    experiment: Experiment, objective: PretrainingObjective, corpus: Corpus, *, trial_seconds: float = TRIAL_SECONDS
+    experiment: Experiment, objective: PretrainingObjective, corpora: Corpora, *, trial_seconds: float = TRIAL_SECONDS
 ) -> float:
     """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``."""
     training = experiment.training
     with torch.random.fork_rng():
         model = Model(experiment.model, objective.heads).to(default_device())
-    batches = make_batches(experiment, objective, corpus)
+    batches = make_batches(experiment, objective, corpora)
     best, steps, start = math.inf, 1, time.perf_counter()
     while True:
         trainer = Trainer(replace(training, steps=steps, on_nonfinite="skip"), experiment.optimizer)

@@ -18,7 +18,7 @@ from bothways.auto.encodings import Encodings
 from bothways.checkpoints.hub import resolve
 from bothways.config import read_json
 from bothways.errors import UserError, unknown
-from bothways.text.tokenizer import ROLES, Tokenizer
+from bothways.text.tokenizing.tokenizer import ROLES, Tokenizer
 
 Truncation = Literal["longest_first", "only_first", "only_second"]
 Padding = Literal["longest", "max_length"]

@@ -28,7 +28,7 @@ from bothways.checkpoints.tensors import WEIGHTS, StoredTensors, read_tensors, w
 from bothways.checkpoints.weights import from_tensors, outputs, to_tensors
 from bothways.errors import UserError
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 __all__ = [
     "Loaded",

@@ -11,6 +11,7 @@ import click
 import bothways
 from bothways.cli.answer import Answer, flat, in_words, next_step, table, to_json
 from bothways.cli.grammar import FILE, Verb, Verbs, as_json, model, resume, seed, settings, several
+from bothways.config import read_json
 from bothways.errors import UserError
 
 
@@ -45,6 +46,33 @@ def demo(out: Path, no_open: bool, **options: Any) -> Answer:
     return Answer(values=figures, shown=[summary_table(figures), *(f"Next: {line}" for line in figures["commands"])])
 
 
+@command.command(cls=Verb, epilog="bothways inspect my-texts/ --out page.html")
+@click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATH...|DATA|-")
+@click.option("--task", metavar="TASK", help="The files are examples of this task.")
+@several("--test", "test", text="Files of examples to test on: what of them stands in PATH? Needs --task.")
+@click.option("--column", "columns", multiple=True, metavar="COLUMN=NAME", help="The name of a task's column in files.")
+@click.option("--text-column", default="text", metavar="NAME", help="Column or key of the text in tables and JSON.")
+@click.option("--delimiter", metavar="CHAR", help="Between the cells of .csv; a comma if not given.")
+@click.option("--tokenizer", metavar="FILE|MODEL|DATA", help="Count tokens by this one, not by words.")
+@click.option("--out", type=FILE, metavar="PAGE.html", help="Write a page with charts, too.")
+@seed
+@as_json
+def inspect(paths: Sequence[Path], test: Sequence[Path], columns: Sequence[str], **options: Any) -> Answer:
+    """Say what is in text, prepared data or task files, and what to mend.
+
+    Warnings come with their remedies and do not change the exit code. PATH is a file or folder of text, - for standard
+    input, or with --task a file of training examples; DATA is what bothways prepare made.
+    """
+    from bothways.advise.inspect.terminal import summary
+
+    if wrong := next((each for each in columns if not all(each.partition("=")[::2])), None):
+        raise UserError(f"--column takes COLUMN=NAME, as in text=review, not {wrong!r}")
+    renamed = dict(each.split("=", 1) for each in columns)
+    found = bothways.inspect(paths, test=test or None, columns=renamed, **options)
+    hint = [f"Page: {found.out}"] if found.out else []
+    return Answer(values=found.to_dict(), shown=[*summary(found.figures, found.findings), *hint])
+
+
 @command.command(cls=Verb, epilog="bothways prepare my-texts/ --out data --vocab-size 4096")
 @click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATH...")
 @click.option("--out", type=FILE, required=True, metavar="DATA", help="Folder to make.")
@@ -54,8 +82,11 @@ def demo(out: Path, no_open: bool, **options: Any) -> Answer:
     metavar="KIND|FILE|MODEL",
     help="bpe (for a GPT) or wordpiece (for a BERT) is trained on the text; or take that of a file or a model.",
 )
-@click.option("--vocab-size", type=int, default=8192, metavar="N", help="Tokens of a tokenizer that is trained.")
+@click.option(
+    "--vocab-size", type=int, metavar="N", help="Tokens of a tokenizer that is trained; 8192, if the text has as many."
+)
 @click.option("--text-column", default="text", metavar="NAME", help="Column or key of the text in tables and JSON.")
+@click.option("--delimiter", metavar="CHAR", help="Between the cells of .csv; a comma if not given.")
 @click.option("--language", type=click.Choice(["auto", "en", "zh"]), default="auto", help="Language of the text.")
 @click.option(
     "--on-bad",
@@ -66,29 +97,60 @@ def demo(out: Path, no_open: bool, **options: Any) -> Answer:
 @click.option("--max-bad", type=float, default=0.001, metavar="SHARE", help="Bad records that skip and replace bear.")
 @click.option("--validation-share", type=float, default=0.01, metavar="SHARE", help="Of the documents.")
 @click.option("--test-share", type=float, default=0.0, metavar="SHARE", help="Of the documents.")
+@several("--evaluation", "evaluation", text="Files of tests: documents that overlap them are left out.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that share the work; all cores.")
+@click.option("--engine", default="local", metavar="NAME", help="What runs the workers: local, or ray for a cluster.")
+@settings
 @as_json
 def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
-    """Read, split and tokenize text, once, for pretraining.
+    """Read, clean, de-duplicate, split and tokenize text, once, for pretraining.
 
-    Reads .txt, .md, .jsonl, .json, .csv and .tsv files, also packed as .gz, .bz2 or .xz, and folders of them.
+    Reads .txt, .md, .jsonl, .json, .csv, .tsv and .parquet files, also packed as .gz, .bz2, .xz or .zst, and folders of
+    them; a PATH of - is what comes through a pipe. --set changes a step, as in --set cleaning.unicode=NFKC, --set
+    deduplication.near=false or --set words=rjieba; ingest_report.json counts what each did.
     """
-    manifest = bothways.prepare(paths, out=out, **options).manifest
+    data = bothways.prepare(paths, out=out, **options)
+    manifest, report = data.manifest, read_json(data.folder / "ingest_report.json")
     values = {"data": str(out), **{name: value for name, value in manifest.items() if name != "files"}}
+    counted = {name: report[name] for name in ("files", "bytes", "lines", "kept", "empty", "rejected", "replaced")}
+    dropped = {
+        "cleaning": sum(report["cleaning"]["dropped"].values()),
+        "duplicates": report["duplicates"],
+        "overlap with evaluation texts": report["contamination"]["dropped"],
+    }
     splits = [(name, *split.values()) for name, split in manifest["splits"].items()]
     columns = ("split", *next(iter(manifest["splits"].values())))
-    title = f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {manifest['language']}"
-    hint = next_step("pretrain", "RECIPE", "--data", out, "--out", "RUN")
-    return Answer(values=values, shown=[title, table(splits, columns=columns), hint])
+    shown = [
+        "Read: " + ", ".join(f"{in_words(number)} {name}" for name, number in counted.items() if number),
+        "Documents dropped: " + (", ".join(f"{in_words(n)} by {name}" for name, n in dropped.items() if n) or "none"),
+        f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {manifest['language']}",
+        table(splits, columns=columns),
+        next_step("pretrain", "RECIPE", "--data", out, "--out", "RUN"),
+    ]
+    return Answer(values={**values, "read": counted, "dropped": dropped}, shown=shown)
 
 
 @command.command(cls=Verb, epilog="bothways pretrain gpt-mini --data data --out gpt --minutes 30")
 @click.argument("recipe")
-@click.option("--data", type=FILE, required=True, metavar="DATA", help="What bothways prepare made.")
+@click.option(
+    "--data",
+    type=FILE,
+    multiple=True,
+    required=True,
+    metavar="DATA[:WEIGHT]",
+    help="What bothways prepare made; repeated, several are mixed. Without weights: in proportion to their tokens.",
+)
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
 @click.option("--from", "start_from", metavar="MODEL", help="Start from this model's weights, not from fresh ones.")
 @click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")
 @settings
 @resume
+@click.option(
+    "--allow-change",
+    multiple=True,
+    metavar="NAME...",
+    help="What may differ from the run that is resumed: data, or settings such as training.learning_rate.",
+)
 @as_json
 def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
     """Train a GPT or a BERT on prepared text.
@@ -128,12 +190,14 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
 @model
 @several("--test", "test", required=True, text="Files of examples that the model has not seen.")
 @click.option("--out", type=FILE, metavar="FILE", help="Write the scores to this JSON file, too.")
+@click.option("--fail-on-overlap", is_flag=True, help="Refuse examples that the model was fine-tuned on (exit code 2).")
 @seed
 @as_json
 def evaluate(task: str, **options: Any) -> Answer:
     """Measure a model on examples.
 
-    Each figure comes with its 95 % interval, beside that of a simple method. TASK is one of {tasks}.
+    Each figure comes with its 95 % interval, beside that of a simple method, and with the number of examples that stand
+    in the files on which the model was fine-tuned. TASK is one of {tasks}.
     """
     scores = bothways.evaluate(task, **options)
     rows = [
@@ -142,6 +206,7 @@ def evaluate(task: str, **options: Any) -> Answer:
     ]
     measured = table(rows, columns=("", "value", "95 % interval", "baseline"))
     shown = [f"{task}: {in_words(scores.n)} examples", measured, f"Baseline: {scores.baseline_name}"]
+    shown += scores.seen.sentences()
     return Answer(values=scores.to_dict(), shown=shown)
 
 

@@ -33,14 +33,14 @@ def _unigrams_and_bigrams(text: str) -> list[str]:
 
 def unigram_bits_per_byte(train: Corpus, test: Corpus, vocab_size: int) -> float:
     """Return the bits per byte of ``test`` under the token frequencies of ``train``, one added to each count."""
-    counts = np.bincount(np.asarray(train.input_ids), minlength=vocab_size) + 1.0
+    counts = train.token_counts(vocab_size) + 1.0
     nats: NDArray[Any] = -np.log(counts / counts.sum())
-    return bits_per_byte(nats=float(nats[np.asarray(test.input_ids)].sum()), num_bytes=test.num_bytes)
+    return bits_per_byte(nats=float(nats @ test.token_counts(vocab_size)), num_bytes=test.num_bytes)
 
 
-def most_frequent_share(train: Corpus, tokens: NDArray[Any]) -> float:
+def most_frequent_share(train: Corpus, tokens: NDArray[Any], vocab_size: int) -> float:
     """Return how often the commonest token of ``train`` is right at ``tokens``."""
-    commonest = int(np.bincount(np.asarray(train.input_ids)).argmax())
+    commonest = int(train.token_counts(vocab_size).argmax())
     return float((np.asarray(tokens) == commonest).mean())
 
 

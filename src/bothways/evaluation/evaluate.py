@@ -1,9 +1,10 @@
 """A task's figures, each with its 95 % interval, beside those of a baseline that has learnt nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from bothways.evaluation.training_overlap import Seen
 from bothways.metrics.bootstrap import Interval, bootstrap
 from bothways.tasks.task import Example, Prediction, Task
 
@@ -21,6 +22,7 @@ class Scores:
         baseline: figures of ``baseline_name`` on the same examples.
         baseline_name: what the model is compared with.
         n: number of examples.
+        seen: how many of them stand in the texts that the model was trained on.
     """
 
     task: str
@@ -29,25 +31,37 @@ class Scores:
     baseline: dict[str, float]
     baseline_name: str
     n: int
+    seen: Seen = field(default_factory=lambda: Seen(report=None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values; ``overlap`` is None where it is not known, and then ``overlap_note`` says why."""
         intervals = {
             name: {"value": found.value, "low": found.low, "high": found.high} for name, found in self.metrics.items()
         }
+        collection = self.seen.in_collection
         return {
             "task": self.task,
             "model": self.model,
             "metrics": intervals,
             "baseline": {"name": self.baseline_name, **self.baseline},
             "n": self.n,
+            "overlap": self.seen.to_dict(),
+            **({"overlap_note": self.seen.note} if self.seen.note else {}),
+            **({"queries_in_collection": collection.found} if collection is not None else {}),
         }
 
 
 def evaluate_task(
-    task: Task, name: str, predictions: Sequence[Prediction], examples: Sequence[Example], *, model: str, seed: int = 0
+    task: Task,
+    name: str,
+    predictions: Sequence[Prediction],
+    examples: Sequence[Example],
+    *,
+    model: str,
+    seen: Seen | None = None,
+    seed: int = 0,
 ) -> Scores:
-    """Measure predictions and the task's baseline on the same examples."""
+    """Measure predictions and the task's baseline on the same examples, of which the model may have ``seen`` some."""
     return Scores(
         task=name,
         model=model,
@@ -55,6 +69,7 @@ def evaluate_task(
         baseline=task.measure(task.baseline(examples), examples),
         baseline_name=task.BASELINE,
         n=len(examples),
+        seen=seen or Seen(report=None),
     )
 
 

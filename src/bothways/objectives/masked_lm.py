@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,22 @@ from bothways.text.packing import pack
 from bothways.text.shards import Corpus
 
 Tokens = NDArray[np.int64]
+Words = NDArray[np.bool_] | None  # of some tokens, whether a word begins in each; None: the corpus does not know
 Pair = tuple[Tokens, Tokens, bool]  # the two sides, and whether the second really belongs where it stands
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Tokens and their words."""
+
+    input_ids: Tokens
+    words: Words
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def cut(self, start: int, stop: int) -> "_Text":
+        return _Text(self.input_ids[start:stop], None if self.words is None else self.words[start:stop])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +45,8 @@ class MaskedLM:
     | ``targets["next_sentence"].value`` | [s] | 0: the second text belongs there; 1: it does not |
 
     A sequence is ``[CLS] A [SEP] B [SEP]`` of at most ``length`` tokens. Masks and pairs are drawn anew in every epoch.
+    With ``continues_word`` all tokens of a word are masked or none. Where words begin the corpus tells, if it was prepared
+    with words; otherwise ``continues_word`` does, by token id (which knows no Chinese word of several characters).
 
     Source: Devlin et al. 2018, and create_pretraining_data.py of google-research/bert; sentence order: Lan et al. 2019.
     """
@@ -38,7 +56,7 @@ class MaskedLM:
     mask_id: int
     vocab_size: int
     special_ids: tuple[int, ...] = ()
-    continues_word: NDArray[np.bool_] | None = None  # [vocab_size]; given: whole words are masked together
+    continues_word: NDArray[np.bool_] | None = None  # [vocab_size]; given: words are masked whole, see below
     mask_share: float = 0.15
     pairs: Literal["next_sentence", "sentence_order", "none"] = "next_sentence"
     short_share: float = 0.1  # sequences that are built to a random, shorter length
@@ -52,44 +70,72 @@ class MaskedLM:
 
     def prepare(self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator) -> Iterator[Row]:
         """Yield rows of at most ``length`` tokens, each of one or more masked sequences, in random order."""
-        sequences = [self.sequence(*pair, rng) for pair in self.draw_pairs(corpus, documents, rng)]
+        sequences = [
+            self.sequence(first.input_ids, second.input_ids, belongs, rng, words=(first.words, second.words))
+            for first, second, belongs in self._draw(corpus, documents, rng)
+        ]
         rows = pack(sequences, length)
         return (rows[index] for index in rng.permutation(len(rows)))
 
     def draw_pairs(self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator) -> Iterator[Pair]:
         """Yield pairs of texts from documents, cut to ``length`` together with their frame."""
+        for first, second, belongs in self._draw(corpus, documents, rng):
+            yield first.input_ids, second.input_ids, belongs
+
+    def _draw(
+        self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator
+    ) -> Iterator[tuple[_Text, _Text, bool]]:
         for index in documents:
             sentences = corpus.document_sentences(index)
+            words = None if self.continues_word is None else corpus.document_word_starts(index)
+            text = _Text(np.concatenate(sentences), words)
             if self.pairs == "none":
-                yield from ((part, part[:0], True) for part in _pieces(np.concatenate(sentences), self.length - 2))
+                size = self.length - 2
+                for start in range(0, len(text), size):
+                    yield text.cut(start, start + size), text.cut(0, 0), True
             else:
-                yield from self._draw_document(corpus, documents, int(index), sentences, rng)
+                bounds = list(accumulate(map(len, sentences), initial=0))
+                yield from self._draw_document(corpus, documents, int(index), text, bounds, rng)
 
     def _draw_document(
-        self, corpus: Corpus, documents: NDArray[Any], index: int, sentences: list[Tokens], rng: np.random.Generator
-    ) -> Iterator[Pair]:
-        """Gather sentences up to a target length, split them in two and, half of the time, replace the second part."""
+        self,
+        corpus: Corpus,
+        documents: NDArray[Any],
+        index: int,
+        text: _Text,
+        bounds: list[int],
+        rng: np.random.Generator,
+    ) -> Iterator[tuple[_Text, _Text, bool]]:
+        """Gather sentences up to a target length, split them in two and, half of the time, replace the second part.
+
+        Args:
+            corpus: all documents.
+            documents: those from which another text may be drawn.
+            index: which of them this is.
+            text: all of it.
+            bounds: where each of its sentences begins, and its end.
+            rng: all that is drawn.
+        """
         most = self.length - 3
         target = self._target_length(most, rng)
-        chunk: list[Tokens] = []
-        position = 0
-        while position < len(sentences):
-            chunk.append(sentences[position])
-            if position == len(sentences) - 1 or sum(map(len, chunk)) >= target:
-                first_part = int(rng.integers(1, len(chunk))) if len(chunk) > 1 else 1
-                first, second = np.concatenate(chunk[:first_part]), chunk[first_part:]
+        start = position = 0  # the first and the last sentence that were gathered
+        while position < len(bounds) - 1:
+            if position == len(bounds) - 2 or bounds[position + 1] - bounds[start] >= target:
+                middle = start + (int(rng.integers(1, position + 1 - start)) if position > start else 1)
+                first = text.cut(bounds[start], bounds[middle])
+                second = text.cut(bounds[middle], bounds[position + 1])
                 if self.pairs == "sentence_order":
-                    if second:
+                    if len(second):
                         swap = rng.random() < 0.5
-                        sides = (np.concatenate(second), first) if swap else (first, np.concatenate(second))
+                        sides = (second, first) if swap else (first, second)
                         yield (*_trim(*sides, most, rng), not swap)
-                elif not second or rng.random() < 0.5:
-                    position -= len(second)  # these sentences were not used
-                    other = self._draw_other(corpus, documents, index, position + 1, target - len(first), rng)
+                elif not len(second) or rng.random() < 0.5:
+                    position = middle - 1  # the sentences from there on were not used
+                    other = self._draw_other(corpus, documents, index, middle, target - len(first), rng)
                     yield (*_trim(first, other, most, rng), False)
                 else:
-                    yield (*_trim(first, np.concatenate(second), most, rng), True)
-                chunk, target = [], self._target_length(most, rng)
+                    yield (*_trim(first, second, most, rng), True)
+                start, target = position + 1, self._target_length(most, rng)
             position += 1
 
     def _target_length(self, most: int, rng: np.random.Generator) -> int:
@@ -97,7 +143,7 @@ class MaskedLM:
 
     def _draw_other(
         self, corpus: Corpus, documents: NDArray[Any], index: int, follows: int, target: int, rng: np.random.Generator
-    ) -> Tokens:
+    ) -> _Text:
         """Return about ``target`` tokens from a random place in another document.
 
         Where there is no other, they are from this one, and do not begin with sentence ``follows``, the true next one.
@@ -111,28 +157,56 @@ class MaskedLM:
         start = int(rng.integers(sentences))
         if other == index and start == follows:
             start = (start + 1) % sentences
-        return corpus.document_from(other, start, target)
+        words = None if self.continues_word is None else corpus.word_starts_from(other, start, target)
+        return _Text(corpus.document_from(other, start, target), words)
 
-    def sequence(self, first: Tokens, second: Tokens, belongs: bool, rng: np.random.Generator) -> Row:
-        """Return ``[CLS] A [SEP] B [SEP]`` with some tokens hidden."""
+    def sequence(
+        self,
+        first: Tokens,
+        second: Tokens,
+        belongs: bool,
+        rng: np.random.Generator,
+        *,
+        words: tuple[Words, Words] = (None, None),
+    ) -> Row:
+        """Return ``[CLS] A [SEP] B [SEP]`` with some tokens hidden.
+
+        Args:
+            first: A.
+            second: B; empty: there is none, nor its [SEP].
+            belongs: whether B really belongs where it stands.
+            rng: what is hidden.
+            words: of A and of B, whether a word begins in each token; None: ``continues_word`` tells, by token id.
+        """
         cls, sep = np.array([self.cls_id]), np.array([self.sep_id])
         input_ids = np.concatenate([cls, first, sep, *([second, sep] if len(second) else [])]).astype(np.int64)
         token_types = np.zeros(len(input_ids), dtype=np.int64)
         token_types[len(first) + 2 :] = 1
-        index = self._choose(input_ids, rng)
+        index = self._choose(input_ids, self._continues(input_ids, len(first), words), rng)
         targets = {"language_model": Target(index=index, value=input_ids[index])}
         if self.pairs != "none":
             targets["next_sentence"] = Target(index=np.zeros(1, dtype=np.int64), value=np.array([0 if belongs else 1]))
         whole = row(input_ids, "bidirectional", token_type_ids=token_types, targets=targets)
         return replace(whole, input_ids=self._hide(input_ids, index, rng))
 
-    def _choose(self, input_ids: Tokens, rng: np.random.Generator) -> Tokens:
+    def _continues(self, input_ids: Tokens, first: int, words: tuple[Words, Words]) -> NDArray[np.bool_] | None:
+        """Return whether each token goes on with the word before it, or None if words do not matter."""
+        if self.continues_word is None:
+            return None
+        continues = self.continues_word[input_ids]
+        for start, known in zip((1, first + 2), words, strict=True):
+            if known is not None and len(known):
+                continues[start : start + len(known)] = ~known
+                continues[start] = False  # though it may be the rest of a word that was cut
+        return continues
+
+    def _choose(self, input_ids: Tokens, continues: NDArray[np.bool_] | None, rng: np.random.Generator) -> Tokens:
         """Return the positions to predict: the share of all tokens that ``mask_share`` says, and at least one."""
         candidates = np.flatnonzero(~np.isin(input_ids, (self.cls_id, self.sep_id, *self.special_ids)))
         budget = min(len(candidates), max(1, round(self.mask_share * len(input_ids))))
-        if self.continues_word is None or len(candidates) == 0:
+        if continues is None or len(candidates) == 0:
             return np.sort(rng.permutation(candidates)[:budget])
-        continues = self.continues_word[input_ids[candidates]]
+        continues = continues[candidates]
         continues[0] = False
         words = np.split(candidates, np.flatnonzero(~continues)[1:])
         chosen: list[int] = []
@@ -173,11 +247,7 @@ class MaskedLM:
         return losses if self.pairs == "none" else [*losses, (self.pairs, "next_sentence", self.pair_weight)]
 
 
-def _pieces(tokens: Tokens, size: int) -> list[Tokens]:
-    return [tokens[start : start + size] for start in range(0, len(tokens), size)]
-
-
-def _trim(first: Tokens, second: Tokens, most: int, rng: np.random.Generator) -> tuple[Tokens, Tokens]:
+def _trim(first: _Text, second: _Text, most: int, rng: np.random.Generator) -> tuple[_Text, _Text]:
     """Shorten the longer side, token by token, from its front or its back, until both fit."""
     excess = len(first) + len(second) - most
     if excess <= 0:
@@ -192,5 +262,5 @@ def _trim(first: Tokens, second: Tokens, most: int, rng: np.random.Generator) ->
     sides = []
     for side, cut in zip((first, second), cuts, strict=True):
         front = int(rng.binomial(cut, 0.5))
-        sides.append(side[front : len(side) - (cut - front)])
+        sides.append(side.cut(front, len(side) - (cut - front)))
     return sides[0], sides[1]

@@ -14,7 +14,7 @@ from bothways.metrics.macro_f1 import macro_f1
 from bothways.model.config import TransformerConfig
 from bothways.objectives.classification import Classification as ClassificationObjective
 from bothways.tasks.task import Example, Prediction, Task, precision_of, softmax, text_row, tokenizer_of
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,11 @@ class Classification(Task):
         if len(counts) < 2:
             only = next(iter(counts), "none")
             raise UserError(f"classification needs at least two labels, and all {len(examples)} examples have {only!r}")
+        if single := sorted(label for label, count in counts.items() if count == 1):
+            raise UserError(
+                f"{len(single):,} of {len(counts):,} labels have only one example, such as {single[0]!r} (1 of "
+                f"{len(examples):,}); give at least two of each, or leave those examples out"
+            )
         return replace(self, labels=tuple(sorted(counts)))
 
     def restored(self, labels: Sequence[str] | None) -> Self:

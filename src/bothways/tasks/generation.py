@@ -12,7 +12,7 @@ from bothways.metrics.rouge import rouge
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
 from bothways.tasks.task import Example, Prediction, Task, answer_row, tokenizer_of, write
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

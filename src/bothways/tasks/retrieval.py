@@ -19,7 +19,7 @@ from bothways.metrics.reciprocal_rank import reciprocal_rank
 from bothways.model.config import TransformerConfig
 from bothways.objectives.contrastive import Contrastive
 from bothways.tasks.task import Example, Prediction, Task, precision_of, text_row, tokenizer_of
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 SHOWN = 100  # documents of a ranking
 

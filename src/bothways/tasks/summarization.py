@@ -13,7 +13,7 @@ from bothways.metrics.rouge import rouge
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
 from bothways.tasks.task import Example, Prediction, Task, answer_row, tokenizer_of, write
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 CUE = "\n\nTL;DR:"  # where the tokenizer has no separator, as Radford et al. 2019 asked GPT-2 for summaries
 

@@ -15,8 +15,8 @@ from bothways.inference.sampling import Sampling
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
-from bothways.text.documents import Record
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.reading.documents import Record
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.machine import resolve_precision
 
 Example = Mapping[str, Any]  # a column's name to its value

@@ -1,15 +1,22 @@
-"""A prepared corpus on disk: one flat file of token ids, and where its sentences and documents begin.
+"""A prepared corpus on disk: flat files of token ids, and where sentences, documents and words begin in them.
 
-Nothing is read into memory until it is used, so a corpus may be larger than the machine.
+Nothing is read into memory until it is used, so a corpus may be larger than the machine. A split is stored as one or
+more shards, each of two files of little-endian numbers:
+
+- ``train-00000.bin``: token ids, uint16 or uint32 by the size of the vocabulary;
+- ``train-00000.idx``: eight uint32 (version, bytes of an id, sentences, documents, 1 if words are kept, 0, 0, 0), then
+  uint32 arrays: where each sentence begins among the tokens, and the end; where each document begins among the
+  sentences, and the end; UTF-8 bytes of each document; then, if words are kept, a bit for each token that begins one.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +24,11 @@ from numpy.typing import NDArray
 from bothways.config import read_json
 from bothways.errors import DamagedFileError, UserError
 
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "validation", "test")
+MANIFEST, REPORT = "manifest.json", "ingest_report.json"
+SHARD_TOKENS = 2**28  # of a file; more go to the next one
+_HEADER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,98 +39,270 @@ class EncodedDocument:
         input_ids: [tokens].
         sentence_starts: [sentences] index of the first token of each sentence; the first is 0.
         num_bytes: UTF-8 bytes of the text.
+        word_starts: [tokens] whether a word begins in the token; None: not kept.
     """
 
     input_ids: NDArray[Any]
     sentence_starts: NDArray[Any]
     num_bytes: int
+    word_starts: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
-    """The token ids of one split.
+class Shard:
+    """A run of documents, in memory or on disk.
 
     Attributes:
         input_ids: [tokens] of all documents in a row.
         sentences: [sentences + 1] where each sentence begins in ``input_ids``, and the end.
         documents: [documents + 1] where each document begins in ``sentences``, and the end.
         document_bytes: [documents] UTF-8 bytes.
+        word_bits: [tokens / 8] a bit for each token in which a word begins; None: not kept.
     """
 
     input_ids: NDArray[Any]
     sentences: NDArray[Any]
     documents: NDArray[Any]
     document_bytes: NDArray[Any]
+    word_bits: NDArray[np.uint8] | None = None
+
+    def bounds(self, index: int) -> NDArray[np.int64]:
+        """Return [sentences + 1] where each sentence of a document begins in ``input_ids``, and its end."""
+        first, last = int(self.documents[index]), int(self.documents[index + 1])
+        return self.sentences[first : last + 1].astype(np.int64)
+
+    def tokens(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the token ids of a range."""
+        return np.asarray(self.input_ids[start:stop], dtype=np.int64)
+
+    def word_starts(self, start: int, stop: int) -> NDArray[np.bool_] | None:
+        """Return, for each token of a range, whether a word begins in it."""
+        if self.word_bits is None:
+            return None
+        bits = np.unpackbits(self.word_bits[start // 8 : -(-stop // 8)], bitorder="little")
+        return bits[start % 8 : start % 8 + stop - start].astype(bool)
+
+
+class Corpus:
+    """The token ids of one split; documents are counted through all its shards."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = list(shards)
+        self._ends = list(accumulate(len(shard.document_bytes) for shard in self.shards))
 
     def __len__(self) -> int:
-        return len(self.document_bytes)
+        return self._ends[-1] if self._ends else 0
 
     @property
     def num_tokens(self) -> int:
         """All tokens."""
-        return len(self.input_ids)
+        return sum(len(shard.input_ids) for shard in self.shards)
 
     @property
     def num_bytes(self) -> int:
         """All UTF-8 bytes."""
-        return int(self.document_bytes.sum())
+        return sum(int(shard.document_bytes.sum(dtype=np.int64)) for shard in self.shards)
+
+    @property
+    def document_bytes(self) -> NDArray[np.int64]:
+        """[documents] UTF-8 bytes."""
+        return _joined([shard.document_bytes for shard in self.shards])
+
+    @property
+    def document_tokens(self) -> NDArray[np.int64]:
+        """[documents] tokens."""
+        return _joined([np.diff(shard.sentences[shard.documents].astype(np.int64)) for shard in self.shards])
+
+    def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """Return [vocab_size] how often each token occurs."""
+        counts = np.zeros(vocab_size, dtype=np.int64)
+        for shard in self.shards:
+            for start in range(0, len(shard.input_ids), SHARD_TOKENS // 16):
+                counts += np.bincount(shard.input_ids[start : start + SHARD_TOKENS // 16], minlength=vocab_size)
+        return counts
 
     def document(self, index: int) -> NDArray[np.int64]:
         """Return the token ids of a document."""
-        start, stop = self.sentences[self.documents[index]], self.sentences[self.documents[index + 1]]
-        return np.asarray(self.input_ids[start:stop], dtype=np.int64)
+        shard, at = self._find(index)
+        bounds = shard.bounds(at)
+        return shard.tokens(bounds[0], bounds[-1])
 
     def document_sentences(self, index: int) -> list[NDArray[np.int64]]:
         """Return the token ids of each sentence of a document."""
-        bounds = self.sentences[self.documents[index] : self.documents[index + 1] + 1]
-        whole = self.document(index)
-        return np.split(whole, bounds[1:-1] - bounds[0])
+        shard, at = self._find(index)
+        bounds = shard.bounds(at)
+        return np.split(shard.tokens(bounds[0], bounds[-1]), bounds[1:-1] - bounds[0])
+
+    def document_word_starts(self, index: int) -> NDArray[np.bool_] | None:
+        """Return, for each token of a document, whether a word begins in it; None if that was not kept."""
+        shard, at = self._find(index)
+        bounds = shard.bounds(at)
+        return shard.word_starts(int(bounds[0]), int(bounds[-1]))
 
     def num_sentences(self, index: int) -> int:
         """Return how many sentences a document has."""
-        return int(self.documents[index + 1] - self.documents[index])
+        shard, at = self._find(index)
+        return int(shard.documents[at + 1]) - int(shard.documents[at])
 
     def document_from(self, index: int, sentence: int, tokens: int) -> NDArray[np.int64]:
         """Return whole sentences of a document from one on: as few as have so many tokens, or all that are left."""
-        bounds = self.sentences[self.documents[index] + sentence : self.documents[index + 1] + 1]
+        start, stop, shard = self._range(index, sentence, tokens)
+        return shard.tokens(start, stop)
+
+    def word_starts_from(self, index: int, sentence: int, tokens: int) -> NDArray[np.bool_] | None:
+        """Return where words begin in what ``document_from`` returns."""
+        start, stop, shard = self._range(index, sentence, tokens)
+        return shard.word_starts(start, stop)
+
+    def _range(self, index: int, sentence: int, tokens: int) -> tuple[int, int, Shard]:
+        shard, at = self._find(index)
+        bounds = shard.bounds(at)[sentence:]
         enough = min(int(np.searchsorted(bounds[1:], bounds[0] + tokens)) + 1, len(bounds) - 1)
-        return np.asarray(self.input_ids[bounds[0] : bounds[enough]], dtype=np.int64)
+        return int(bounds[0]), int(bounds[enough]), shard
+
+    def _find(self, index: int) -> tuple[Shard, int]:
+        number = bisect_right(self._ends, index)
+        return self.shards[number], int(index) - (self._ends[number - 1] if number else 0)
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
 
 
 def gather(documents: Iterable[EncodedDocument]) -> Corpus:
     """Put encoded documents together as a corpus in memory; those without a token are left out."""
-    kept = [document for document in documents if len(document.input_ids)]
-    lengths = np.array([len(document.input_ids) for document in kept], dtype=np.int64)
-    starts = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    inner = [document.sentence_starts + start for document, start in zip(kept, starts[:-1], strict=True)]
-    empty = np.zeros(0, dtype=np.int64)
-    return Corpus(
-        input_ids=np.concatenate([empty, *(document.input_ids for document in kept)]),
-        sentences=np.concatenate([empty, *inner, starts[-1:]]),
-        documents=np.cumsum([0, *(len(document.sentence_starts) for document in kept)], dtype=np.int64),
-        document_bytes=np.array([document.num_bytes for document in kept], dtype=np.int64),
-    )
+    builder = _Builder()
+    parts = [builder.add(document) for document in documents]
+    ids = _joined([part for part in parts if part is not None])
+    return Corpus([builder.shard(ids)] if builder.document_bytes else [])
 
 
-def write_corpus(corpus: Corpus, folder: Path, split: str, vocab_size: int) -> None:
-    """Write ``SPLIT-00000.bin`` (token ids, little-endian uint16 or uint32) and its index ``SPLIT-00000.idx``."""
-    dtype = "<u2" if vocab_size <= 2**16 else "<u4"
-    corpus.input_ids.astype(dtype).tofile(folder / f"{split}-00000.bin")
-    parts = (corpus.sentences, corpus.documents, corpus.document_bytes)
-    header = np.array([VERSION, np.dtype(dtype).itemsize, *(len(part) for part in parts)])
-    np.concatenate([header, *parts]).astype("<i8").tofile(folder / f"{split}-00000.idx")
+class _Builder:
+    """Gathers the index of a shard."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.sentences: list[NDArray[np.int64]] = []
+        self.num_sentences: list[int] = []
+        self.document_bytes: list[int] = []
+        self.words: list[NDArray[np.bool_]] = []
+
+    def add(self, document: EncodedDocument) -> NDArray[Any] | None:
+        """Note a document and return its ids, or None if it has none."""
+        if not len(document.input_ids):
+            return None
+        self.sentences.append(document.sentence_starts + self.tokens)
+        self.num_sentences.append(len(document.sentence_starts))
+        self.document_bytes.append(document.num_bytes)
+        if document.word_starts is not None:
+            self.words.append(document.word_starts)
+        self.tokens += len(document.input_ids)
+        return document.input_ids
+
+    def shard(self, input_ids: NDArray[Any]) -> Shard:
+        """Return what was noted."""
+        words = np.packbits(np.concatenate(self.words), bitorder="little") if self.words else None
+        return Shard(
+            input_ids=input_ids,
+            sentences=_joined([*self.sentences, np.array([self.tokens])]),
+            documents=np.cumsum([0, *self.num_sentences], dtype=np.int64),
+            document_bytes=np.array(self.document_bytes, dtype=np.int64),
+            word_bits=words,
+        )
 
 
-def write_manifest(folder: Path, details: dict[str, Any]) -> None:
-    """Write ``manifest.json``: details, and the size and SHA-256 of every other file in the folder."""
-    files = {file.name: describe(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
-    values = {"version": VERSION, "fingerprint": _fingerprint(files), **details, "files": files}
+class ShardWriter:
+    """Writes documents to ``NAME-00000.bin`` and ``.idx``, ``NAME-00001`` when that is full, and so on.
+
+    Nothing is written for no documents; those without a token are left out.
+    """
+
+    def __init__(self, folder: Path, name: str, *, vocab_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
+        self.counts: dict[str, int] = {"documents": 0, "sentences": 0, "tokens": 0, "bytes": 0}
+        self.files: dict[str, dict[str, Any]] = {}
+        self._folder, self._name, self._shard_tokens = folder, name, shard_tokens
+        self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self._number = 0
+        self._builder = _Builder()
+        self._ids: _HashedFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, document: EncodedDocument) -> None:
+        """Append a document."""
+        if (ids := self._builder.add(document)) is None:
+            return
+        self._ids = self._ids or _HashedFile(self._folder / self._file("bin"))
+        self._ids.write(ids.astype(self._dtype).tobytes())
+        self.counts["documents"] += 1
+        self.counts["sentences"] += len(document.sentence_starts)
+        self.counts["tokens"] += len(ids)
+        self.counts["bytes"] += document.num_bytes
+        if self._builder.tokens >= self._shard_tokens:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the shard that is open; ``files`` then holds the size and SHA-256 of each file."""
+        if self._ids is None:
+            return
+        self.files[self._file("bin")] = self._ids.close()
+        shard = self._builder.shard(np.zeros(0))
+        index = _HashedFile(self._folder / self._file("idx"))
+        words = shard.word_bits is not None
+        header = [VERSION, self._dtype.itemsize, len(shard.sentences) - 1, len(shard.document_bytes), words, 0, 0, 0]
+        for part in (np.array(header), shard.sentences, shard.documents, shard.document_bytes):
+            index.write(part.astype("<u4").tobytes())
+        if shard.word_bits is not None:
+            index.write(shard.word_bits.tobytes())
+        self.files[self._file("idx")] = index.close()
+        self._number, self._builder, self._ids = self._number + 1, _Builder(), None
+
+    def _file(self, suffix: str) -> str:
+        return f"{self._name}-{self._number:05d}.{suffix}"
+
+
+class _HashedFile:
+    """A file that knows its size and SHA-256 when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream: BinaryIO = path.open("wb", buffering=1 << 20)
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._digest.update(data)
+        self._size += len(data)
+
+    def close(self) -> dict[str, Any]:
+        self._stream.close()
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+
+def write_manifest(folder: Path, details: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write ``manifest.json``.
+
+    Args:
+        folder: of the corpus.
+        details: what to remember of the corpus: its language, its splits, the settings it was made by.
+        files: name of each file to its size and SHA-256; those of the folder that are not named are measured here.
+    """
+    others = sorted(file for file in folder.iterdir() if file.is_file() and file.name not in files)
+    known = {**files, **{file.name: describe(file) for file in others if file.name != MANIFEST}}
+    values = {"version": VERSION, **details, "files": {name: dict(known[name]) for name in sorted(known)}}
+    values = {"fingerprint": _fingerprint(values), **values}
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def _fingerprint(files: object) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+def _fingerprint(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that a manifest says, but for the report of the reading, which holds places of files."""
+    files = {name: described for name, described in values["files"].items() if name != REPORT}
+    canonical = json.dumps({**values, "fingerprint": None, "files": files}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def describe(file: Path) -> dict[str, Any]:
@@ -144,18 +326,18 @@ class Shards:
             DamagedFileError: a file is missing or is not what the manifest says, or the manifest contradicts itself.
         """
         self.folder = Path(folder)
-        if not (self.folder / "manifest.json").is_file():
+        if not (self.folder / MANIFEST).is_file():
             raise UserError(
                 f"{str(folder)!r} is not a prepared corpus; make one with: bothways prepare TEXT --out {folder}"
             )
-        self.manifest = read_json(self.folder / "manifest.json")
+        self.manifest = read_json(self.folder / MANIFEST)
         if not isinstance(self.manifest, dict) or self.manifest.get("version") != VERSION:
             raise UserError(f"{str(folder)!r} was prepared by another version of bothways; prepare it again")
         files, splits = self.manifest.get("files"), self.manifest.get("splits")
         if (
             not isinstance(files, dict)
             or not isinstance(splits, dict)
-            or self.manifest.get("fingerprint") != _fingerprint(files)
+            or self.manifest.get("fingerprint") != _fingerprint(self.manifest)
         ):
             raise DamagedFileError(f"the manifest of {str(folder)!r} is damaged; prepare the corpus again")
         for name, expected in files.items():
@@ -183,14 +365,25 @@ class Shards:
         Raises:
             UserError: the corpus has no such split, or nothing in it.
         """
-        file = self.folder / f"{split}-00000.idx"
-        if f"{split}-00000.idx" not in self.manifest["files"]:
+        if split not in self.manifest["splits"]:
             raise UserError(f"{str(self.folder)!r} has no {split} split")
-        values = np.fromfile(file, dtype="<i8")
-        bounds = 5 + np.cumsum([0, *values[2:5]])
-        sentences, documents, document_bytes = (values[start:stop] for start, stop in pairwise(bounds))
-        if len(document_bytes) == 0:
+        names = sorted(
+            name for name in self.manifest["files"] if name.startswith(f"{split}-") and name.endswith(".idx")
+        )
+        if not names:
             raise UserError(f"the {split} split of {str(self.folder)!r} is empty; give more text")
-        dtype = "<u2" if values[1] == 2 else "<u4"
-        input_ids = np.memmap(self.folder / f"{split}-00000.bin", dtype=dtype, mode="r")
-        return Corpus(input_ids=input_ids, sentences=sentences, documents=documents, document_bytes=document_bytes)
+        return Corpus([_open_shard(self.folder / name) for name in names])
+
+
+def _open_shard(index: Path) -> Shard:
+    values = np.memmap(index, dtype=np.uint8, mode="r")
+    _, width, sentences, documents, words, *_ = (int(value) for value in values[: 4 * _HEADER].view("<u4"))
+    ends = 4 * np.cumsum([_HEADER, sentences + 1, documents + 1, documents])
+    starts, firsts, sizes = (values[a:b].view("<u4") for a, b in pairwise(ends))
+    return Shard(
+        input_ids=np.memmap(index.with_suffix(".bin"), dtype="<u2" if width == 2 else "<u4", mode="r"),
+        sentences=starts,
+        documents=firsts,
+        document_bytes=sizes,
+        word_bits=values[ends[-1] :] if words else None,
+    )

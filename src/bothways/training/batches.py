@@ -1,5 +1,6 @@
 """What the trainer eats: steps of batches in an order that depends on the seed alone, at a position of a few integers."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -37,17 +38,18 @@ class PretrainingObjective(Objective, Protocol):
 
 
 class PretrainingBatches:
-    """Rows from a prepared corpus, epoch after epoch.
+    """Rows from one prepared corpus, or from several in proportion to their weights, epoch after epoch.
 
-    An epoch shuffles the documents and takes them in chunks. What a chunk yields depends on (seed, epoch, chunk) alone, so
-    that any position is reached without replaying what came before.
+    An epoch shuffles the documents of a corpus and takes them in chunks. What a chunk yields depends on (seed, corpus,
+    epoch, chunk) alone, so that any position is reached without replaying what came before. In a mixture each corpus has
+    its own epochs, and which one a row is taken from depends on the weights and on the number of the row alone.
     """
 
     CHUNK_TOKENS = 2**20
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: Corpus | Sequence[tuple[Corpus, float]],
         objective: PretrainingObjective,
         *,
         row_length: int,
@@ -57,62 +59,164 @@ class PretrainingBatches:
     ) -> None:
         """Start at the beginning.
 
+        Args:
+            corpus: one, or several with their weights, which need not sum to one; all rows are equally long, so that a
+                weight is a share of the tokens, too.
+            objective: turns documents into rows.
+            row_length: tokens of a row.
+            batch_tokens: tokens of a step.
+            micro_batch_tokens: tokens of a batch.
+            seed: decides the order and all that the objective draws.
         Raises:
-            UserError: the corpus is smaller than one row.
+            UserError: a corpus is smaller than one row, or a weight is not positive and finite.
         """
-        if corpus.num_tokens < row_length:
-            raise UserError(
-                f"the training text has {corpus.num_tokens} tokens, fewer than one row of {row_length}; give more text or "
-                "set training.row_length lower"
-            )
-        self._corpus, self._objective, self._seed = corpus, objective, seed
+        sources = [(corpus, 1.0)] if isinstance(corpus, Corpus) else list(corpus)
+        self._shares = _shares([weight for _, weight in sources])
         self._row_length = row_length
         self._rows_per_step = max(1, batch_tokens // row_length)
         self._rows_per_batch = max(1, micro_batch_tokens // row_length)
-        self._chunks = max(1, round(corpus.num_tokens / self.CHUNK_TOKENS))
-        self._barren_chunks = 0
-        self.seek({"epoch": 0, "chunk": 0, "row": 0})
+        self._streams = [
+            _RowStream(
+                source, objective, row_length, seed=(seed, number), of=len(sources), chunk_tokens=self.CHUNK_TOKENS
+            )
+            for number, (source, _) in enumerate(sources)
+        ]
+        self._rows = 0
 
     @property
     def position(self) -> Position:
-        """Epoch, chunk of the epoch, and row of the chunk."""
-        return dict(self._position)
+        """Epoch, chunk of the epoch, and row of the chunk.
+
+        In a mixture these have the number of the corpus in their names, and ``rows`` is how many rows there were.
+        """
+        if len(self._streams) == 1:
+            return dict(self._streams[0].position)
+        numbered = enumerate(stream.position for stream in self._streams)
+        return {"rows": self._rows} | {f"{name}_{number}": at for number, here in numbered for name, at in here.items()}
 
     def seek(self, position: Position) -> None:
-        """Go to a position."""
-        self._position = dict(position)
-        self._rows = islice(self._chunk_rows(), position["row"], None)
+        """Go to a position.
+
+        Raises:
+            UserError: it is one of another number of corpora.
+        """
+        if set(position) != set(self.position):
+            raise UserError(
+                f"the run goes on with another number of corpora than it had (now {len(self._streams)}); give the corpora "
+                "that it was started with"
+            )
+        if len(self._streams) == 1:
+            self._streams[0].seek(position)
+            return
+        self._rows = position["rows"]
+        for number, stream in enumerate(self._streams):
+            stream.seek({name: position[f"{name}_{number}"] for name in stream.position})
 
     def __next__(self) -> list[Batch]:
-        rows: list[Row] = []
-        while len(rows) < self._rows_per_step:
-            taken = list(islice(self._rows, self._rows_per_step - len(rows)))
-            rows += taken
-            self._position["row"] += len(taken)
-            self._barren_chunks = 0 if taken else self._barren_chunks
-            if len(rows) < self._rows_per_step:
-                self._next_chunk()
+        numbers = [_source(self._shares, self._rows + row) for row in range(self._rows_per_step)]
+        taken = [iter(stream.take(numbers.count(number))) for number, stream in enumerate(self._streams)]
+        rows = [next(taken[number]) for number in numbers]
+        self._rows += len(rows)
         groups = (rows[start : start + self._rows_per_batch] for start in range(0, len(rows), self._rows_per_batch))
         return [collate(group, length=self._row_length) for group in groups]
+
+
+class _RowStream:
+    """The rows of one corpus."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        objective: PretrainingObjective,
+        row_length: int,
+        *,
+        seed: tuple[int, int],
+        of: int,
+        chunk_tokens: int,
+    ) -> None:
+        """Start at the beginning.
+
+        Args:
+            corpus: where the rows come from.
+            objective: makes them.
+            row_length: tokens of a row.
+            seed: the run's, and which of its corpora this is.
+            of: how many corpora the run has.
+            chunk_tokens: about how many a chunk has.
+        """
+        self._seed, self._number = seed
+        self._name = "the training text" if of == 1 else f"training text {self._number + 1} of {of}"
+        if corpus.num_tokens < row_length:
+            raise UserError(
+                f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {row_length}; give more text or "
+                "set training.row_length lower"
+            )
+        self._corpus, self._objective, self._row_length = corpus, objective, row_length
+        self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
+        self._barren_chunks = 0
+        self.seek({"epoch": 0, "chunk": 0, "row": 0})
+
+    def seek(self, position: Position) -> None:
+        self.position = dict(position)
+        self._rows = islice(self._chunk_rows(), position["row"], None)
+
+    def take(self, count: int) -> list[Row]:
+        rows: list[Row] = []
+        while len(rows) < count:
+            taken = list(islice(self._rows, count - len(rows)))
+            rows += taken
+            self.position["row"] += len(taken)
+            self._barren_chunks = 0 if taken else self._barren_chunks
+            if len(rows) < count:
+                self._next_chunk()
+        return rows
 
     def _next_chunk(self) -> None:
         self._barren_chunks += 1
         if self._barren_chunks > 2 * self._chunks:  # the one good chunk may be an epoch's first and the next one's last
             raise UserError(
-                "the training text yields no example: sentence pairs need documents of more than one sentence; prepare the "
+                f"{self._name} yields no example: sentence pairs need documents of more than one sentence; prepare the "
                 "text as longer documents, or train with objective.pairs=none"
             )
-        epoch, chunk = self._position["epoch"], self._position["chunk"] + 1
+        epoch, chunk = self.position["epoch"], self.position["chunk"] + 1
         if chunk == self._chunks:
             epoch, chunk = epoch + 1, 0
         self.seek({"epoch": epoch, "chunk": chunk, "row": 0})
 
     def _chunk_rows(self) -> Iterator[Row]:
-        epoch, chunk = self._position["epoch"], self._position["chunk"]
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._corpus))
+        epoch, chunk = self.position["epoch"], self.position["chunk"]
+        order = self._rng(epoch, self._chunks).permutation(len(self._corpus))
         documents = np.array_split(order, self._chunks)[chunk]
-        rng = np.random.default_rng((self._seed, epoch, chunk))
-        return self._objective.prepare(self._corpus, documents, self._row_length, rng)
+        return self._objective.prepare(self._corpus, documents, self._row_length, self._rng(epoch, chunk))
+
+    def _rng(self, epoch: int, chunk: int) -> np.random.Generator:
+        """Return the draws of a chunk; those for the order of the epoch count as a chunk after the last."""
+        if self._number:
+            return np.random.default_rng((self._seed, epoch, chunk, self._number))
+        order = chunk == self._chunks
+        return np.random.default_rng((self._seed, epoch) if order else (self._seed, epoch, chunk))
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    """Return the share that each corpus has of what those before it left."""
+    for weight in weights:
+        if not 0 < weight < math.inf:
+            raise UserError(f"the weight of a corpus must be greater than 0 and finite, not {weight}")
+    return [weight / math.fsum(weights[number:]) for number, weight in enumerate(weights)]
+
+
+def _source(shares: Sequence[float], row: int) -> int:
+    """Return which corpus a row is taken from.
+
+    Of the first n rows the first corpus gives the whole part of its share of n, the second likewise of the rows that are
+    left, and so on. So each stays within a few rows of its weight however long the run is, and nothing need be drawn.
+    """
+    for number, share in enumerate(shares[:-1]):
+        given = math.floor(share * row)
+        if math.floor(share * (row + 1)) > given:
+            return number
+        row -= given
+    return len(shares) - 1
 
 
 class ExampleBatches:

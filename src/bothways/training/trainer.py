@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from bothways.checkpoints.checkpoint import checkpoints_in, clean, load_checkpoi
 from bothways.checkpoints.folders import remove_folder
 from bothways.errors import NonFiniteError, UserError
 from bothways.model.heads import Model
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.batches import Batches
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.interruption import Interrupted, StopRequest, listen
@@ -38,12 +38,15 @@ class Run:
         tokenizer: saved with every checkpoint.
         labels: names of the classes, saved with every checkpoint.
         fingerprint: plain values that must be the same when the run is resumed (corpus, settings, seed).
+        accept: is given the state of the checkpoint that a run goes on from, its fingerprint among it, and refuses it or
+            returns whether the batches go on where they stood (else they begin anew). None: any difference is refused.
     """
 
     folder: Path
     tokenizer: Tokenizer | None = None
     labels: tuple[str, ...] | None = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    accept: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +293,11 @@ class _Fitting:
             return
         loaded = load_checkpoint(found, verify=False)  # verified when it was chosen
         state = dict(loaded.state or {})
-        refuse_difference(state.pop("fingerprint"), dict(run.fingerprint))
-        self.batches.seek(state.pop("position"))
+        goes_on = run.accept(state) if run.accept else refuse_difference(state["fingerprint"], run.fingerprint)
+        position = state.pop("position")
+        if goes_on:
+            self.batches.seek(position)
+        del state["fingerprint"]
         for name, value in state.items():
             setattr(self, name, value)
         self.model.load_state_dict(loaded.model.state_dict())
@@ -327,9 +333,11 @@ def restore_random_states(tensors: Mapping[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state, int(name.rpartition("/")[2]))
 
 
-def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Literal[True]:
     """Refuse to resume a run with another corpus, tokenizer or setting, naming each difference.
 
+    Returns:
+        That the batches go on where they stood.
     Raises:
         UserError: something differs.
     """
@@ -337,3 +345,4 @@ def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     if differing:
         parts = [f"{name} was {before.get(name)!r} and is now {now.get(name)!r}" for name in differing]
         raise UserError(f"this run cannot be resumed, because {'; '.join(parts)}; start a new run with another --out")
+    return True

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bothways import progress
 from bothways.evaluation.report import write_report
 from bothways.text.shards import Shards
-from bothways.text.tokenizer import Kind, Tokenizer
+from bothways.text.tokenizing.tokenizer import Kind, Tokenizer
 from bothways.training.interruption import Interrupted
 from bothways.training.machine import describe_machine
 from bothways.verbs.demonstration.comparisons import COMPARISONS, cloze, extracted, generation, side_by_side

@@ -10,35 +10,62 @@ from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
+from bothways.evaluation.training_overlap import Seen, seen_in_training
 from bothways.finetuning import Finetuning, with_length
 from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
-from bothways.text.documents import Record
+from bothways.text.reading.documents import Record
 from bothways.training.machine import default_device
-from bothways.verbs.finetune import Paths, read_examples, unknown_labels
+from bothways.verbs.finetune import Paths, read_examples, read_examples_and_sources, unknown_labels
 from bothways.verbs.folders import check_file, write_file
 
 
-def evaluate(task: str, *, model: str | Path, test: Paths, out: str | Path | None = None, seed: int = 0) -> Scores:
-    """Measure a model on a task, each figure with a 95 % interval, beside the baseline.
+def evaluate(
+    task: str,
+    *,
+    model: str | Path,
+    test: Paths,
+    out: str | Path | None = None,
+    fail_on_overlap: bool = False,
+    seed: int = 0,
+) -> Scores:
+    """Measure a model on a task, each figure with a 95 % interval, beside the baseline and the overlap with training.
 
     Args:
         task: name of a task.
         model: a run, a folder or a hub id.
         test: files with the task's columns.
         out: a JSON file to write the scores to.
+        fail_on_overlap: refuse test examples that stand in the texts that the model was fine-tuned on.
         seed: of sampling and of the intervals.
+    Raises:
+        UserError: with ``fail_on_overlap``, there are such examples, or it is not known whether there are.
     """
     if out is not None:
         check_file(Path(out))
     found, loaded = load_trained(task, model)
-    examples = read_examples(found, test)
+    examples, sources = read_examples_and_sources(found, test)
+    seen = seen_in_training(loaded.folder.parent, found, examples, sources=sources)
+    if fail_on_overlap:
+        check_unseen(seen)
     if strange := unknown_labels(found, examples):
         progress.note(f"labels that this model has not learnt and can only get wrong: {', '.join(strange)}")
     predictions = found.predict(loaded, examples, seed=seed)
-    scores = evaluate_task(found, task, predictions, examples, model=str(model), seed=seed)
+    scores = evaluate_task(found, task, predictions, examples, model=str(model), seen=seen, seed=seed)
     if out is not None:
         write_file(Path(out), json.dumps(scores.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return scores
+
+
+def check_unseen(seen: Seen) -> None:
+    """Refuse a test that a model has seen, or may have seen.
+
+    Raises:
+        UserError: it has, or may have.
+    """
+    if seen.report is None:
+        raise UserError(f"overlap cannot be ruled out, since {seen.note}; evaluate without --fail-on-overlap")
+    if seen.found:
+        raise UserError(f"{'. '.join(seen.sentences())}; take them out of --test, or do without --fail-on-overlap")
 
 
 def predict(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load
 from bothways.errors import UserError
 from bothways.evaluation.card import write_card
 from bothways.evaluation.curves import plot_metrics
+from bothways.evaluation.training_overlap import in_words, keep_training_texts, texts
 from bothways.finetuning import Finetuning, finetune_model, with_length
 from bothways.tasks.task import Example, Task, check_attention, check_examples, get_task
-from bothways.text.documents import read_records
+from bothways.text.overlap.overlap import OverlapReport, overlap
+from bothways.text.reading.documents import Record, read_records
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained
 from bothways.verbs.folders import check_free, locked
@@ -32,17 +34,24 @@ class Finetuned:
         folder: the RUN.
         settings: of the run.
         trained: what came of it.
+        overlap: how many validation examples stand in the training files; None: there are none.
     """
 
     folder: Path
     settings: Finetuning
     trained: Trained
+    overlap: OverlapReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         validation = self.trained.evaluations[-1] if self.trained.evaluations else {}
         seconds = round(self.trained.seconds, 2)
-        return {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds, "validation": validation}
+        figures = {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds, "validation": validation}
+        if self.overlap is None:
+            return figures
+        counts = self.overlap.to_dict()
+        del counts["examples"]
+        return {**figures, "validation_overlap": counts}
 
 
 def finetune(
@@ -73,8 +82,8 @@ def finetune(
     folder = Path(out)
     if not (resume and (folder / "experiment.json").exists()):
         check_free(folder)
-    examples = read_examples(found, train)
-    held_out = read_examples(found, validation) if validation else []
+    examples, sources = read_examples_and_sources(found, train)
+    held_out, held_out_sources = read_examples_and_sources(found, validation) if validation else ([], [])
     fitted = found.fitted_to(examples)
     if strange := unknown_labels(fitted, held_out):
         raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
@@ -83,6 +92,10 @@ def finetune(
     with locked(folder):
         if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
             chosen.save(folder / "experiment.json")
+        kept = keep_training_texts(folder, found, examples, sources=sources, files=paths_of(train))
+        shared = overlap(kept, texts(found, held_out), test_sources=held_out_sources) if held_out else None
+        if shared and shared.found:
+            progress.note(f"Overlap of --validation with the training files: {in_words(shared)}")
         run = Run(
             folder=folder,
             tokenizer=loaded.tokenizer,
@@ -91,16 +104,33 @@ def finetune(
         )
         trained = finetune_model(fitted, loaded, examples, settings=chosen, validation=held_out, run=run, resume=resume)
         plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
-        done = Finetuned(folder=folder, settings=chosen, trained=trained)
+        done = Finetuned(folder=folder, settings=chosen, trained=trained, overlap=shared)
         write_card(folder, title=f"{chosen.task} from {model}", figures=done.to_dict())
     return done
 
 
 def read_examples(task: Task, paths: Paths, *, answers: bool = True) -> list[Example]:
     """Return the examples in files."""
-    sources = [paths] if isinstance(paths, str | Path) else list(paths)
+    return read_examples_and_sources(task, paths, answers=answers)[0]
+
+
+def read_examples_and_sources(task: Task, paths: Paths, *, answers: bool = True) -> tuple[list[Example], list[str]]:
+    """Return the examples in files, and where each of them stands."""
+    sources: list[str] = []
+
+    def noted(records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            sources.append(record.source)
+            yield record
+
     columns = [*task.INPUTS, *(task.ANSWERS if answers else {})]
-    return check_examples(task, read_records(sources, columns=columns), answers=answers)
+    examples = check_examples(task, noted(read_records(paths_of(paths), columns=columns)), answers=answers)
+    return examples, sources
+
+
+def paths_of(paths: Paths) -> list[str | Path]:
+    """Return one path or several as a list."""
+    return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
 def digest(examples: Sequence[Example]) -> str:

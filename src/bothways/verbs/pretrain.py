@@ -1,7 +1,8 @@
-"""``bothways pretrain``: a prepared corpus to a model."""
+"""``bothways pretrain``: prepared text to a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
-from bothways.text.shards import Shards
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
 from bothways.verbs.folders import check_free, locked
+from bothways.verbs.mixture import Data, Mixture
+from bothways.verbs.resuming import STEPS, TENTHS, TOKENIZER, check_changes, check_names, restarts
 
 # Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
 MOST_VALIDATION_TOKENS = 100_000
@@ -57,49 +59,63 @@ class Pretrained:
 def pretrain(
     recipe: str | Experiment,
     *,
-    data: str | Path,
+    data: Data,
     out: str | Path,
     start_from: str | Path | None = None,
     minutes: float | None = None,
     settings: Sequence[str] = (),
     resume: bool = False,
+    allow_change: Sequence[str] = (),
 ) -> Pretrained:
-    """Train a model from a prepared corpus.
+    """Train a model from a prepared corpus, or from several.
 
     Args:
         recipe: name of a recipe, an ``experiment.json`` (or a run that has one), or an ``Experiment``.
-        data: what ``prepare`` wrote.
+        data: what ``prepare`` wrote: a folder, or several, each alone, as ``(folder, weight)`` or as ``"folder:weight"``.
+            Weights are shares of the tokens; without them each corpus weighs as much as it has training tokens.
         out: the RUN folder to make.
         start_from: a model whose weights training starts from, instead of fresh ones.
         minutes: a time budget, which a measured trial turns into steps, once.
         settings: ``"dotted.name=value"`` overrides of the experiment.
         resume: go on with the interrupted run in ``out``, or start it if there is none.
+        allow_change: what may differ from the run that is resumed: ``"data"``, or names of settings.
     Raises:
-        UserError: an unknown recipe or setting, a folder in use, a corpus that does not fit.
+        UserError: an unknown recipe or setting, a folder in use, a corpus that does not fit, a run that is resumed with
+            something else than it was made from.
         Interrupted: a signal came; ``resume`` goes on.
     """
-    shards, folder = Shards(data), Path(out)
-    tokenizer = Tokenizer.load(shards.folder)
+    mixture, folder = Mixture(data), Path(out)
+    tokenizer = Tokenizer.load(mixture.folder)
     experiment = get_experiment(recipe).fitted_to(tokenizer).override(settings)
+    check_names(allow_change, experiment.names())
+    if allow_change and not resume:
+        raise UserError("--allow-change says what may differ from an earlier run; give --resume, too")
     started = resume and (folder / "plan.json").exists()
     if not started:
         check_free(folder)
     given_steps = names_steps(experiment, settings, minutes)
     objective = get_objective(experiment, tokenizer)
+    next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
     model = make_model(experiment, objective.heads, start_from)
     with locked(folder):
         if started:
             plan = Plan.load(folder / "plan.json")
             said = given_steps or (minutes is None and plan.minutes is None)
-            check_same_length(plan, steps=experiment.training.steps if said else None, minutes=minutes)
+            steps = experiment.training.steps if said else plan.steps
+            check_same_length(plan, steps=steps, minutes=minutes, allowed=allow_change)
+            plan = with_steps(plan, steps, experiment, objective, mixture)
         else:
-            plan = plan_steps(experiment, objective, shards.corpus("train"), minutes=minutes)
-            plan.save(folder / "plan.json")
+            plan = plan_steps(experiment, objective, mixture.train, minutes=minutes)
+        allowed = with_tenths(allow_change, experiment)
         experiment = scheduled(experiment, plan)
-        if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
-            experiment.save(folder / "experiment.json")
-        run = Run(folder=folder, tokenizer=tokenizer, fingerprint=fingerprint(experiment, shards, start_from))
-        trained = run_experiment(experiment, model, objective, shards, run, resume=resume)
+        save = partial(save_settings, folder, experiment, plan)
+        if not checkpoints_in(folder):  # else the files stay as they are until what differs is accepted
+            save()
+        fingerprint = made_from(experiment, mixture, start_from)
+        accept = partial(accept_changes, fingerprint=fingerprint, allowed=allowed, save=save)
+        run = Run(folder=folder, tokenizer=tokenizer, fingerprint=fingerprint, accept=accept)
+        mixture.describe(plan.tokens)
+        trained = run_experiment(experiment, model, objective, mixture, run, resume=resume)
         plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
         done = Pretrained(folder=folder, experiment=experiment, plan=plan, trained=trained)
         write_card(folder, title=recipe if isinstance(recipe, str) else "bothways model", figures=done.to_dict())
@@ -142,18 +158,40 @@ def names_steps(experiment: Experiment, settings: Sequence[str], minutes: float 
     return named
 
 
-def check_same_length(plan: Plan, *, steps: int | None, minutes: float | None) -> None:
-    """Refuse to resume a run with another length than it was planned with; None: the user has not said it again.
+def check_same_length(plan: Plan, *, steps: int, minutes: float | None, allowed: Sequence[str]) -> None:
+    """Refuse to resume a run with another length than it was planned with, unless its steps may change.
 
+    Args:
+        plan: of the run.
+        steps: that it shall have now.
+        minutes: that it shall take now; None: the user has not said it again.
+        allowed: what may differ.
     Raises:
         UserError: it differs.
     """
-    for name, before, now in (("training.steps", plan.steps, steps), ("minutes", plan.minutes, minutes)):
-        if now is not None and now != before:
-            raise UserError(
-                f"this run cannot be resumed, because {name} was {before!r} and is now {now!r}; start a new run with "
-                "another --out"
-            )
+    if steps != plan.steps and STEPS not in allowed:
+        raise UserError(
+            f"this run cannot be resumed, because {STEPS} was {plan.steps} and is now {steps}; start a new run with another "
+            f"--out, or go on all the same with --allow-change {' '.join([*allowed, STEPS])}"
+        )
+    if minutes is not None and minutes != plan.minutes:
+        raise UserError(
+            f"this run cannot be resumed, because minutes was {plan.minutes!r} and is now {minutes!r}; start a new run with "
+            f"another --out, or say its steps: --set {STEPS}=N --allow-change {STEPS}"
+        )
+
+
+def with_steps(plan: Plan, steps: int, experiment: Experiment, objective: Any, mixture: Mixture) -> Plan:
+    """Return the plan of a run that is resumed: measured once, and counted anew for the text that it has now."""
+    training = replace(experiment.training, steps=steps)
+    now = plan_steps(replace(experiment, training=training), objective, mixture.train, minutes=None)
+    return now if steps != plan.steps else replace(now, seconds_per_step=plan.seconds_per_step, minutes=plan.minutes)
+
+
+def with_tenths(allowed: Sequence[str], experiment: Experiment) -> list[str]:
+    """Return what may differ: with the steps also what is a tenth of them."""
+    tenths = [name for name in TENTHS if not experiment.flat()[name]]
+    return [*allowed, *(tenths if STEPS in allowed else [])]
 
 
 def scheduled(experiment: Experiment, plan: Plan) -> Experiment:
@@ -168,16 +206,22 @@ def scheduled(experiment: Experiment, plan: Plan) -> Experiment:
     return replace(experiment, training=training)
 
 
+def save_settings(folder: Path, experiment: Experiment, plan: Plan) -> None:
+    """Write what a run is made by."""
+    plan.save(folder / "plan.json")
+    experiment.save(folder / "experiment.json")
+
+
 def run_experiment(
-    experiment: Experiment, model: Model, objective: Any, shards: Shards, run: Run, *, resume: bool
+    experiment: Experiment, model: Model, objective: Any, mixture: Mixture, run: Run, *, resume: bool
 ) -> Trained:
     """Train a model as an experiment says."""
     training = experiment.training
-    batches = make_batches(experiment, objective, shards.corpus("train"))
+    batches = make_batches(experiment, objective, mixture.train)
     evaluate = None
-    if "validation" in shards.manifest["splits"]:
+    if held_out := mixture.validation:
         tokens = min(MOST_VALIDATION_TOKENS, training.steps * training.batch_tokens // 100)
-        evaluate = make_evaluator(experiment, objective, shards.corpus("validation"), tokens=tokens)
+        evaluate = make_evaluator(experiment, objective, held_out, tokens=tokens)
     trainer = Trainer(
         training,
         experiment.optimizer,
@@ -205,10 +249,37 @@ def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None
         return Model(experiment.model, heads)
 
 
-def fingerprint(experiment: Experiment, shards: Shards, start_from: str | Path | None) -> dict[str, Any]:
-    """Return what must not change when a run goes on."""
+def made_from(experiment: Experiment, mixture: Mixture, start_from: str | Path | None) -> dict[str, Any]:
+    """Return what a run remembers, so that it never goes on with something else unnoticed."""
     return {
-        "data": shards.fingerprint,
+        "data": mixture.remembered(),
+        TOKENIZER: mixture.sources[0].tokenizer,
         "from": None if start_from is None else str(start_from),
         **experiment.flat(),
     }
+
+
+def accept_changes(
+    state: Mapping[str, Any], *, fingerprint: Mapping[str, Any], allowed: Sequence[str], save: Callable[[], None]
+) -> bool:
+    """Return whether a run goes on with its text where it stood, once all differences are known to be allowed.
+
+    Args:
+        state: of the checkpoint.
+        fingerprint: of the run as it is now.
+        allowed: what may differ.
+        save: is called if something differs, and all of it is allowed.
+    Raises:
+        UserError: something else differs, or the run is further than it shall get.
+    """
+    changed = check_changes(state["fingerprint"], fingerprint, allowed)
+    if state["step"] > fingerprint[STEPS]:
+        raise UserError(
+            f"{STEPS} is {fingerprint[STEPS]}, and this run has taken {state['step']} already; give it more"
+        )
+    if changed:
+        save()
+        progress.note(f"Changed since the last checkpoint: {', '.join(changed)}")
+    if restarts(changed):
+        progress.note("The text is read from its beginning, in a new order")
+    return not restarts(changed)

@@ -10,8 +10,8 @@ from bothways.model.heads import Model
 from bothways.tasks.classification import Classification
 from bothways.tasks.retrieval import Retrieval
 from bothways.tasks.task import get_task
-from bothways.text.documents import Document
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.reading.documents import Document
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.demonstration import comparisons
 from bothways.verbs.demonstration.arms import ARMS, Arm, demonstrated, figures, start
 from bothways.verbs.demonstration.comparisons import cloze, extracted, generation, side_by_side

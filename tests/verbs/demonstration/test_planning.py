@@ -3,7 +3,8 @@ import math
 import pytest
 
 from bothways.errors import UserError
-from bothways.text.documents import Document
+from bothways.text.reading.documents import Document
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.demonstration import planning
 from bothways.verbs.demonstration.planning import DemoPlan, Request, choose_recipe, make_plan, vocabulary_for
 from bothways.verbs.prepare import prepare_splits
@@ -99,9 +100,12 @@ def data(texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     read = [Document(text=file.read_text(), source=file.name) for file in sorted(texts.rglob("*.txt"))]
     splits = {"train": read[20:], "validation": read[:10], "test": read[10:20]}
+    training = [document.text for document in splits["train"]]
     kinds = {"gpt": ("bpe", 400), "bert": ("wordpiece", 200)}
     return {
-        family: prepare_splits(splits, out=folder / family, tokenizer=kind, vocab_size=size)
+        family: prepare_splits(
+            splits, out=folder / family, tokenizer=Tokenizer.train(training, kind=kind, vocab_size=size)
+        )
         for family, (kind, size) in kinds.items()
     }
 

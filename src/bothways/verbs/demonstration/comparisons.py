@@ -16,8 +16,8 @@ from bothways.metrics.distinct_n import distinct_n
 from bothways.tasks.retrieval import Retrieval, bm25, collection, fused, ranked
 from bothways.tasks.summarization import Summarization
 from bothways.tasks.task import Prediction, get_task, precision_of, tokenizer_of, write
-from bothways.text.documents import Document
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.reading.documents import Document
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.machine import default_device
 from bothways.verbs.demonstration.arms import ARMS, demonstrated, figures, measure_arm
 from bothways.verbs.demonstration.material import Splits

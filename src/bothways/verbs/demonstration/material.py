@@ -16,10 +16,10 @@ from bothways.errors import UserError
 from bothways.language import detect, sentences
 from bothways.progress import track
 from bothways.tasks.task import Example
-from bothways.text import snownlp
-from bothways.text.docstrings import Docstring, installed_docstrings, installed_libraries
-from bothways.text.documents import Document, read_documents
-from bothways.text.prose import mask_names, prose
+from bothways.text.found import snownlp
+from bothways.text.found.docstrings import Docstring, installed_docstrings, installed_libraries
+from bothways.text.found.prose import mask_names, prose
+from bothways.text.reading.documents import Document, read_documents
 from bothways.text.shards import SPLITS
 from bothways.text.splitting import cut_long, split_of, without_duplicates
 from bothways.verbs.prepare import split_documents

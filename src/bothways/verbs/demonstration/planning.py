@@ -12,7 +12,7 @@ from bothways.errors import UserError
 from bothways.experiment import Experiment, make_objective
 from bothways.recipes.recipe import recipe
 from bothways.text.shards import Shards
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 REQUEST = "request.json"  # in a demonstration's folder: what was asked for
 

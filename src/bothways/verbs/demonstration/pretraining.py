@@ -9,9 +9,9 @@ import numpy as np
 from bothways.checkpoints.checkpoint import load
 from bothways.evaluation.baselines import most_frequent_share, unigram_bits_per_byte, xz_bits_per_byte
 from bothways.experiment import held_out_batches, make_objective
-from bothways.text.documents import Document
+from bothways.text.reading.documents import Document
 from bothways.text.shards import Corpus, Shards
-from bothways.text.tokenizer import Tokenizer
+from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.machine import default_device
 from bothways.training.validation import validate
 from bothways.verbs.demonstration.planning import DemoPlan
@@ -58,7 +58,9 @@ def _bert(done: Pretrained, data: Shards) -> Figures:
         "masked_accuracy": found["accuracy"],
         "next_sentence_accuracy": found["next_sentence_accuracy"],
         "baselines": {
-            "unigram_masked_accuracy": most_frequent_share(data.corpus("train"), answers["language_model"]),
+            "unigram_masked_accuracy": most_frequent_share(
+                data.corpus("train"), answers["language_model"], data.manifest["vocab_size"]
+            ),
             "chance_next_sentence": max(share, 1 - share),
         },
     }

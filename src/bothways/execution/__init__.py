@@ -1,0 +1,1 @@
+"""Where work runs: one call that maps a function over items, on processes of this machine or on a cluster."""

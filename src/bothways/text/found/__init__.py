@@ -1,0 +1,1 @@
+"""Text that lies on every machine: what the demonstration learns from."""

@@ -1,0 +1,1 @@
+"""Finding evaluation texts in training texts, and labels that give themselves away."""

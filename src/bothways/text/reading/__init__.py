@@ -1,0 +1,1 @@
+"""Reading files: from any format to documents, with every line accounted for."""

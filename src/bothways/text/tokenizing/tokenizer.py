@@ -1,0 +1,214 @@
+"""Text to token ids and back: byte-level BPE for GPT, WordPiece for BERT, Unigram for either.
+
+The file format is Hugging Face's ``tokenizer.json``; training and encoding are done by the ``tokenizers`` library.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, models
+from tokenizers import Tokenizer as Backend
+
+from bothways.errors import UserError, unknown
+from bothways.text.tokenizing import files, training
+from bothways.text.tokenizing.files import LIMIT
+from bothways.text.tokenizing.training import (
+    ALPHABET,
+    KINDS,
+    MOST_RESERVED,
+    SAMPLE_BYTES,
+    SPECIAL_TOKENS,
+    Kind,
+)
+
+__all__ = ["KINDS", "LIMIT", "ROLES", "SAMPLE_BYTES", "SPECIAL_TOKENS", "Kind", "Tokenizer", "in_batches"]
+
+# The role of each special token, and the strings that the published families give it, ours first.
+ROLES = {
+    "bos": ("<|endoftext|>", "<s>", "<|begin_of_text|>", "<|im_start|>"),
+    "eos": ("<|endoftext|>", "</s>", "<|end_of_text|>", "<|im_end|>"),
+    "pad": ("[PAD]", "<pad>", "<|pad|>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>", "<|mask|>"),
+}
+
+
+class Tokenizer:
+    """A trained tokenizer.
+
+    Special tokens are never produced from text: a document that contains ``[MASK]`` is encoded letter by letter, unless
+    ``encode(text, special_tokens=True)`` asks otherwise.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        found: dict[type, Kind] = {models.WordPiece: "wordpiece", models.Unigram: "unigram"}
+        self.kind: Kind = found.get(type(backend.model), "bpe")
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        kind: Kind = "bpe",
+        vocab_size: int = 8192,
+        lowercase: bool = True,
+        reserved: int = 0,
+        exact: bool = True,
+    ) -> Self:
+        """Train on a sample of texts.
+
+        Args:
+            texts: any number of them; read once, never held together. Memory stays under 600 MB for 32 MB of English or
+                Chinese; ``SAMPLE_BYTES`` is how much is worth giving.
+            kind: ``"bpe"`` (byte level, never an unknown token, any text comes back as it was), ``"wordpiece"`` (BERT's;
+                Chinese characters stand alone) or ``"unigram"`` (SentencePiece's, with bytes for what it does not know;
+                any text comes back as it was, but for ▁, which becomes a space).
+            vocab_size: tokens, special ones included.
+            lowercase: WordPiece only: fold case and strip accents.
+            reserved: special tokens beside the kind's own, ``<|reserved_0|>`` and so on, for later use.
+            exact: refuse text that has more characters than that, or supports fewer tokens; else take what comes of it.
+        Raises:
+            UserError: no such kind, a vocabulary too small for its alphabet, text too poor for the size asked, or no text.
+        """
+        if kind not in KINDS:
+            raise unknown("tokenizer", kind, KINDS)
+        if not 0 <= reserved <= MOST_RESERVED:
+            raise UserError(f"a tokenizer can have 0 to {MOST_RESERVED:,} reserved tokens, not {reserved}")
+        fixed = ALPHABET[kind] + len(SPECIAL_TOKENS[kind]) + reserved
+        if vocab_size < fixed + 1:
+            raise UserError(
+                f"a {kind} vocabulary needs more than {fixed} tokens, and {vocab_size} were asked for; raise --vocab-size"
+            )
+        backend = training.train(texts, kind=kind, vocab_size=vocab_size, lowercase=lowercase, reserved=reserved)
+        if exact and backend.get_vocab_size() > vocab_size:
+            raise UserError(
+                f"the text has so many different characters that a {kind} vocabulary needs at least "
+                f"{backend.get_vocab_size()} tokens, and {vocab_size} were asked for; raise --vocab-size"
+            )
+        if exact and backend.get_vocab_size() < vocab_size:
+            raise UserError(
+                f"the text supports a vocabulary of {backend.get_vocab_size()} tokens, fewer than the {vocab_size} asked "
+                "for; lower --vocab-size or give more text"
+            )
+        training.frame(backend, kind)
+        return cls(backend)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a tokenizer: ``tokenizer.json``, BERT's ``vocab.txt``, GPT-2's ``vocab.json`` and ``merges.txt``.
+
+        Args:
+            path: one of these files, or a folder, in which they are looked for in this order.
+        Raises:
+            UserError: there is none, or it is not a valid tokenizer (see ``tokenizing.files``).
+        """
+        return cls(files.read(Path(path)))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike."""
+        folder = Path(folder)
+        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        specials = {f"{role}_token": self.backend.id_to_token(index) for role, index in self.special_ids.items()}
+        values = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+    def __len__(self) -> int:
+        return int(self.backend.get_vocab_size())
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Role (``bos eos pad unk cls sep mask``) to token id, for the roles that this tokenizer has."""
+        found = {}
+        for role, candidates in ROLES.items():
+            ids = (self.backend.token_to_id(token) for token in candidates)
+            index = next((index for index in ids if index is not None), None)
+            if index is not None:
+                found[role] = index
+        return found
+
+    def special_id(self, role: str) -> int:
+        """Return the id of a special token.
+
+        Raises:
+            UserError: the tokenizer has no token in that role.
+        """
+        try:
+            return self.special_ids[role]
+        except KeyError:
+            raise UserError(f"this tokenizer has no {role} token; it has {', '.join(self.special_ids)}") from None
+
+    def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text, without any frame of special tokens.
+
+        Args:
+            text: any Unicode text.
+            special_tokens: read ``[MASK]`` and its like in the text as the special tokens they name.
+        """
+        self.backend.encode_special_tokens = not special_tokens
+        try:
+            return list(self.backend.encode(text, add_special_tokens=False).ids)
+        except TypeError:
+            raise _not_text() from None
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return the token ids of many texts, on all cores."""
+        return [np.asarray(encoding.ids, dtype=np.int64) for encoding in self.encodings(texts)]
+
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return the library's own encodings, which also hold character offsets."""
+        self.backend.encode_special_tokens = True
+        try:
+            return list(self.backend.encode_batch(list(texts), add_special_tokens=False))
+        except TypeError:
+            raise _not_text() from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; special tokens, and ids that no token has, are left out.
+
+        Raises:
+            UserError: a number cannot be an id at all.
+        """
+        try:
+            return str(self.backend.decode([int(index) for index in ids]))
+        except OverflowError:
+            raise UserError("a token id must be a whole number of 0 to 4294967295") from None
+
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Return, for each token id, whether it goes on with the word that the token before it began."""
+        vocabulary = self.backend.get_vocab()
+        continues = np.zeros(max(vocabulary.values()) + 1, dtype=bool)
+        special = set(self.special_ids.values())
+        for token, index in vocabulary.items():
+            inside = (
+                token.startswith("##") if self.kind == "wordpiece" else token[:1].isalpha() and token[:1] not in "ĠĊĉ▁"
+            )
+            continues[index] = inside and index not in special
+        return continues
+
+
+def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Group items into lists of ``size``, the last one shorter."""
+    group: list[Any] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _not_text() -> UserError:
+    return UserError(
+        "only Unicode text can be encoded, and one of these is not: it is no str, or holds half of a surrogate pair"
+    )
