@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import zstandard
 
 VOCABULARY = 8192
@@ -124,7 +125,7 @@ def same_ids(data: Path, file: Path) -> bool:
         cleaned = cleaner.clean(json.loads(line)["text"])
         for piece in cut(cleaned or ""):
             ids = tokenizer.encode(piece, add_special_tokens=False).ids
-            found.append(__import__("numpy").array(ids, dtype="int64").tobytes() in stored)
+            found.append(np.array(ids, dtype=np.int64).tobytes() in stored)
     return sum(found) > 0.9 * len(found)  # a copy that was dropped is not there
 
 

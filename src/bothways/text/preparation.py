@@ -11,8 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import count
+from functools import lru_cache
+from itertools import count, tee
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from bothways.text.tokenizing.tokenizer import Tokenizer, in_batches
 
 EVALUATION_INDEX = "evaluation.npz"
 BOILERPLATE = "boilerplate.json"
-BATCH = 64  # documents searched or encoded at once
+BATCH = 64  # documents encoded at once
 _MEASURED, _CHECKED = 16, 8  # of one document in so many the words are counted, and of these one is decoded again
 
 
@@ -168,20 +168,19 @@ def _searched(
     if not file.is_file():
         yield from ((document, None) for document in documents)
         return
-    index = _evaluation(file)
-    for batch in in_batches(documents, BATCH):
-        matches = index.contaminated_each(document.text for document in batch)
-        for document, match in zip(batch, matches, strict=True):
-            report.add(document.source, match)
-            yield document, match
+    documents, searched = tee(documents)  # the index takes short documents some at a time
+    matches = _evaluation(file).contaminated_each(document.text for document in searched)
+    for document, match in zip(documents, matches, strict=True):
+        report.add(document.source, match)
+        yield document, match
 
 
-@cache
+@lru_cache(maxsize=1)
 def _evaluation(file: Path) -> OverlapIndex:
     return OverlapIndex.load(file)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _boilerplate(work: Path) -> frozenset[str]:
     file = work / BOILERPLATE
     return frozenset(json.loads(file.read_text("utf-8"))) if file.is_file() else frozenset()
@@ -319,6 +318,6 @@ def _placed(chunk: Chunk, encoding: Encoding) -> Iterator[tuple[Document, str]]:
         yield document, moved.get(next(training), split) if split == "train" else split
 
 
-@cache
+@lru_cache(maxsize=1)
 def _tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.load(path)
