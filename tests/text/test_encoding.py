@@ -1,9 +1,10 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from bothways.language import sentences
-from bothways.text.encoding import encode_documents
+from bothways.text.encoding import Encoder, encode_documents
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXTS = [
@@ -44,3 +45,11 @@ def test_the_first_sentence_begins_with_the_first_token(tokenizer):
 def test_the_size_of_batches_changes_nothing(tokenizer, batch_size):
     whole = [document.input_ids.tolist() for document in encode_documents(TEXTS, tokenizer)]
     assert [d.input_ids.tolist() for d in encode_documents(iter(TEXTS), tokenizer, batch_size=batch_size)] == whole
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_word_begins_in_the_first_of_the_tokens_of_its_first_character(fast):
+    tokenizer = Tokenizer.train(["a few words only"] * 3, kind="bpe", vocab_size=262)
+    (document,) = Encoder(tokenizer, words="characters", fast=fast).encode(["a \U0001f600\U0001f600 b"])
+    assert len(document.input_ids) == 12  # a, a space, twice four bytes, a space, b
+    assert np.flatnonzero(document.word_starts).tolist() == [0, 2, 6, 11]

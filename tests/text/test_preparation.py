@@ -10,7 +10,7 @@ from bothways.text.splitting import split_of
 from bothways.text.spool import SpoolWriter, read_spool
 
 TEXTS = [f"This is document {number}." for number in range(3000)]
-CHUNKS = [Chunk(part=0, number=number, first=1000 * number) for number in range(3)]
+CHUNKS = [Chunk(part=0, number=number, first=1000 * number, documents=1000) for number in range(3)]
 
 
 @pytest.fixture

@@ -79,8 +79,9 @@ def inspect(paths: Sequence[Path], test: Sequence[Path], columns: Sequence[str],
 @click.option(
     "--tokenizer",
     default="bpe",
-    metavar="KIND|FILE|MODEL",
-    help="bpe (for a GPT) or wordpiece (for a BERT) is trained on the text; or take that of a file or a model.",
+    metavar="KIND|FILE|MODEL|DATA",
+    help="bpe (for a GPT), wordpiece (for a BERT) or unigram is trained on the text; or take that of a file, a model "
+    "or another corpus.",
 )
 @click.option(
     "--vocab-size", type=int, metavar="N", help="Tokens of a tokenizer that is trained; 8192, if the text has as many."

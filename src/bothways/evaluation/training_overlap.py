@@ -53,10 +53,10 @@ class Seen:
         if self.report is not None:
             told = [f"Overlap with the training files: {in_words(self.report)}"]
         if self.in_collection is not None and self.in_collection.found:
-            first = self.in_collection.examples[0]
+            first = next((f"; the first is {each.test}" for each in self.in_collection.examples), "")
             told.append(
                 f"{self.in_collection.found:,} of {self.in_collection.of:,} queries stand in the collection as they "
-                f"are, and finding such is no feat; the first is {first.test}"
+                f"are, and finding such is no feat{first}"
             )
         return told
 
@@ -67,8 +67,7 @@ def in_words(report: OverlapReport) -> str:
         return f"none of {report.of:,} examples"
     kinds = {"the same": report.exact, "13 words in a row": report.ngram, "all but one word": report.near}
     parts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-    first = report.examples[0]
-    where = f"; the first is {first.test}, which {first.train} holds" if report.examples else ""
+    where = next((f"; the first is {each.test}, which {each.train} holds" for each in report.examples), "")
     return f"{report.found:,} of {report.of:,} examples ({report.share:.1%}: {parts}){where}"
 
 

@@ -72,7 +72,8 @@ class Encoder:
             segmenter: Segmenter = "rjieba" if self._words == "rjieba" else "none"
             begun = placed(word_starts(text, self._language, segmenter))
             words = np.zeros(len(ids), dtype=bool)
-            words[np.searchsorted(starts, begun[begun >= starts[0]], side="right") - 1] = True
+            holders = starts[np.searchsorted(starts, begun[begun >= starts[0]], side="right") - 1]
+            words[np.searchsorted(starts, holders)] = True  # of several tokens of one character, the first
         return EncodedDocument(
             input_ids=ids,
             sentence_starts=sentences[sentences < len(ids)],

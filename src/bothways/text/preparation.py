@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count, tee
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +38,8 @@ from bothways.text.tokenizing.tokenizer import Tokenizer, in_batches
 
 EVALUATION_INDEX = "evaluation.npz"
 BOILERPLATE = "boilerplate.json"
+SIZES = "sizes-{:05d}.npy"  # [documents, 2] UTF-8 bytes and characters of each document of a part
+DROPPED = "dropped-{:05d}.npy"  # [documents] which are copies
 BATCH = 64  # documents encoded at once
 _MEASURED, _CHECKED = 16, 8  # of one document in so many the words are counted, and of these one is decoded again
 
@@ -106,10 +108,6 @@ class PartRead:
     contamination: ContaminationReport
     chunks: tuple[int, ...]
     """Documents of each chunk."""
-    bytes: int
-    """UTF-8 bytes of the documents left."""
-    characters: int
-    """Their characters."""
     languages: dict[str, int]
     """UTF-8 bytes of the documents in each language."""
 
@@ -124,7 +122,7 @@ def read_part(part: Part, *, reading: Reading) -> PartRead:
     ingest, contamination = IngestReport(), ContaminationReport()
     cleaner = Cleaner(reading.settings.cleaning, language=reading.language, boilerplate=_boilerplate(reading.work))
     languages: Counter[str] = Counter()
-    characters = 0
+    sizes: list[tuple[int, int]] = []
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(SpoolWriter(reading.work, part.index))
         fingerprints = stack.enter_context(Fingerprints(reading.work, part.index, reading.settings.deduplication))
@@ -132,17 +130,17 @@ def read_part(part: Part, *, reading: Reading) -> PartRead:
         for document, match in _searched(cleaned, reading, contamination):
             if match is not None and reading.settings.decontamination.action == "drop":
                 continue
+            before = spool.bytes
             spool.add(document)
-            characters += len(document.text)
             fingerprints.add(document.text, source=file_of(document.source))
-            languages[detect(document.text)] += len(document.text.encode("utf-8", "surrogatepass"))
+            sizes.append((spool.bytes - before, len(document.text)))
+            languages[detect(document.text)] += sizes[-1][0]
+    np.save(reading.work / SIZES.format(part.index), np.array(sizes, dtype=np.int64).reshape(-1, 2), allow_pickle=False)
     return PartRead(
         ingest=ingest,
         cleaning=cleaner.report,
         contamination=contamination,
         chunks=tuple(spool.counts),
-        bytes=spool.bytes,
-        characters=characters,
         languages=dict(languages),
     )
 
@@ -204,6 +202,7 @@ class Chunk:
     number: int
     first: int
     """Number of its first document within the part."""
+    documents: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +242,11 @@ def survey_chunk(chunk: Chunk, *, dividing: Dividing) -> Survey:
 
 def _split(chunk: Chunk, dividing: Dividing) -> Iterator[tuple[Document, float, str]]:
     """Yield the pieces of a chunk's documents that are no duplicates, what was drawn for each, and its split."""
-    dropped = np.load(dividing.work / f"dropped-{chunk.part:05d}.npy", allow_pickle=False)[chunk.first :]
-    for number, document in enumerate(read_spool(spool_file(dividing.work, chunk.part, chunk.number))):
-        if dropped[number]:
+    dropped = np.load(dividing.work / DROPPED.format(chunk.part), allow_pickle=False)
+    dropped = dropped[chunk.first : chunk.first + chunk.documents]
+    documents = read_spool(spool_file(dividing.work, chunk.part, chunk.number))
+    for document, is_dropped in zip(documents, dropped, strict=True):
+        if is_dropped:
             continue
         for piece in pieces(document, dividing.most_characters):
             drawn = draw(piece.text)
@@ -273,9 +274,10 @@ class Encoding:
 class ChunkEncoded:
     """What a chunk became."""
 
-    counts: dict[str, dict[str, int]]
-    files: dict[str, dict[str, dict[str, Any]]]
-    """Split to the name of each of its files to its size and SHA-256."""
+    shards: dict[str, list[str]]
+    """Split to the names of the indexes of its shards."""
+    without_tokens: int
+    """Documents of which the tokenizer sees nothing."""
     fertility: Fertility
     """Of one document in 16."""
 
@@ -296,16 +298,18 @@ def encode_chunk(chunk: Chunk, *, encoding: Encoding) -> ChunkEncoded:
             )
             for split in SPLITS
         }
+        without_tokens = 0
         placed = enumerate(_placed(chunk, encoding))
         for batch in in_batches(placed, BATCH):
             encoded = encoder.encode([document.text for _, (document, _) in batch])
             for (number, (document, split)), tokens in zip(batch, encoded, strict=True):
                 writers[split].write(tokens)
+                without_tokens += not len(tokens.input_ids)
                 if number % _MEASURED == 0:
                     meter.add(document.text, tokens.input_ids)
     return ChunkEncoded(
-        counts={split: writer.counts for split, writer in writers.items()},
-        files={split: writer.files for split, writer in writers.items()},
+        shards={split: [name for name in writer.files if name.endswith(".idx")] for split, writer in writers.items()},
+        without_tokens=without_tokens,
         fertility=meter.fertility,
     )
 

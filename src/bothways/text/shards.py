@@ -11,6 +11,7 @@ more shards, each of two files of little-endian numbers:
 
 import hashlib
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from bothways.errors import DamagedFileError, UserError
 VERSION = 2
 SPLITS = ("train", "validation", "test")
 MANIFEST, REPORT = "manifest.json", "ingest_report.json"
-SHARD_TOKENS = 2**28  # of a file; more go to the next one
+SHARD_TOKENS = 2**26  # of a file; more go to the next one
 _HEADER = 8
 
 
@@ -199,6 +200,15 @@ class _Builder:
         self.tokens += len(document.input_ids)
         return document.input_ids
 
+    def add_shard(self, shard: Shard) -> None:
+        """Note all documents of a shard."""
+        self.sentences.append(shard.sentences[:-1].astype(np.int64) + self.tokens)
+        self.num_sentences += np.diff(shard.documents.astype(np.int64)).tolist()
+        self.document_bytes += shard.document_bytes.tolist()
+        if (words := shard.word_starts(0, len(shard.input_ids))) is not None:
+            self.words.append(words)
+        self.tokens += len(shard.input_ids)
+
     def shard(self, input_ids: NDArray[Any]) -> Shard:
         """Return what was noted."""
         words = np.packbits(np.concatenate(self.words), bitorder="little") if self.words else None
@@ -245,6 +255,18 @@ class ShardWriter:
         if self._builder.tokens >= self._shard_tokens:
             self.close()
 
+    def write_shard(self, shard: Shard) -> None:
+        """Append all documents of a shard that was written with the same vocabulary."""
+        self._builder.add_shard(shard)
+        self._ids = self._ids or _HashedFile(self._folder / self._file("bin"))
+        self._ids.write(shard.input_ids.astype(self._dtype).tobytes())
+        self.counts["documents"] += len(shard.document_bytes)
+        self.counts["sentences"] += len(shard.sentences) - 1
+        self.counts["tokens"] += len(shard.input_ids)
+        self.counts["bytes"] += int(shard.document_bytes.sum(dtype=np.int64))
+        if self._builder.tokens >= self._shard_tokens:
+            self.close()
+
     def close(self) -> None:
         """Finish the shard that is open; ``files`` then holds the size and SHA-256 of each file."""
         if self._ids is None:
@@ -269,7 +291,8 @@ class _HashedFile:
     """A file that knows its size and SHA-256 when it is closed."""
 
     def __init__(self, path: Path) -> None:
-        self._stream: BinaryIO = path.open("wb", buffering=1 << 20)
+        self._path, self._partial = path, path.with_name(f"{path.name}.{os.getpid()}.partial")
+        self._stream: BinaryIO = self._partial.open("wb", buffering=1 << 20)
         self._digest, self._size = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> None:
@@ -279,6 +302,7 @@ class _HashedFile:
 
     def close(self) -> dict[str, Any]:
         self._stream.close()
+        os.replace(self._partial, self._path)
         return {"bytes": self._size, "sha256": self._digest.hexdigest()}
 
 
@@ -372,10 +396,11 @@ class Shards:
         )
         if not names:
             raise UserError(f"the {split} split of {str(self.folder)!r} is empty; give more text")
-        return Corpus([_open_shard(self.folder / name) for name in names])
+        return Corpus([open_shard(self.folder / name) for name in names])
 
 
-def _open_shard(index: Path) -> Shard:
+def open_shard(index: Path) -> Shard:
+    """Return the shard of an ``.idx`` file and the ``.bin`` beside it, memory-mapped."""
     values = np.memmap(index, dtype=np.uint8, mode="r")
     _, width, sentences, documents, words, *_ = (int(value) for value in values[: 4 * _HEADER].view("<u4"))
     ends = 4 * np.cumsum([_HEADER, sentences + 1, documents + 1, documents])

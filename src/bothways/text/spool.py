@@ -1,5 +1,6 @@
 """Cleaned documents on their way from reading to encoding: packed files that are written once and streamed again."""
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ class SpoolWriter:
         self.bytes = 0
         """UTF-8 bytes of all texts."""
         self._folder, self._part, self._chunk_bytes = folder, part, chunk_bytes
+        self._partial = folder / f"part-{part:05d}.{os.getpid()}.partial"  # the same work may be done twice
         self._stream: zstandard.ZstdCompressionWriter | None = None
         self._room = 0
 
@@ -35,8 +37,7 @@ class SpoolWriter:
         """Append a document."""
         text, source = document.text.encode("utf-8", "surrogatepass"), document.source.encode("utf-8", "surrogatepass")
         if self._stream is None:
-            file = spool_file(self._folder, self._part, len(self.counts)).open("wb")
-            self._stream = zstandard.ZstdCompressor(level=1).stream_writer(file)
+            self._stream = zstandard.ZstdCompressor(level=1).stream_writer(self._partial.open("wb"))
             self._room = self._chunk_bytes
             self.counts.append(0)
         self._stream.write(_LENGTHS.pack(len(source), len(text)) + source + text)
@@ -50,6 +51,7 @@ class SpoolWriter:
         if self._stream is not None:
             self._stream.close()  # type: ignore[no-untyped-call]
             self._stream = None
+            os.replace(self._partial, spool_file(self._folder, self._part, len(self.counts) - 1))
 
 
 def spool_file(folder: Path, part: int, chunk: int) -> Path:

@@ -154,6 +154,7 @@ class _RowStream:
         self._corpus, self._objective, self._row_length = corpus, objective, row_length
         self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
         self._barren_chunks = 0
+        self._order: tuple[int, NDArray[Any]] = (-1, np.zeros(0, dtype=np.int64))  # of the documents in an epoch
         self.seek({"epoch": 0, "chunk": 0, "row": 0})
 
     def seek(self, position: Position) -> None:
@@ -185,8 +186,9 @@ class _RowStream:
 
     def _chunk_rows(self) -> Iterator[Row]:
         epoch, chunk = self.position["epoch"], self.position["chunk"]
-        order = self._rng(epoch, self._chunks).permutation(len(self._corpus))
-        documents = np.array_split(order, self._chunks)[chunk]
+        if self._order[0] != epoch:
+            self._order = (epoch, self._rng(epoch, self._chunks).permutation(len(self._corpus)))
+        documents = np.array_split(self._order[1], self._chunks)[chunk]
         return self._objective.prepare(self._corpus, documents, self._row_length, self._rng(epoch, chunk))
 
     def _rng(self, epoch: int, chunk: int) -> np.random.Generator:

@@ -44,7 +44,7 @@ def evaluate(
         check_file(Path(out))
     found, loaded = load_trained(task, model)
     examples, sources = read_examples_and_sources(found, test)
-    seen = seen_in_training(loaded.folder.parent, found, examples, sources=sources)
+    seen = seen_in_training(run_of(loaded), found, examples, sources=sources)
     if fail_on_overlap:
         check_unseen(seen)
     if strange := unknown_labels(found, examples):
@@ -114,9 +114,15 @@ def load_trained(task: str, model: str | Path) -> tuple[Task, Loaded]:
     return restored, loaded
 
 
+def run_of(loaded: Loaded) -> Path:
+    """Return the folder of the run to which a checkpoint belongs, if it lies in one: RUN/best or RUN/checkpoints/step-9."""
+    above = loaded.folder.resolve().parent
+    return above.parent if above.name == "checkpoints" else above
+
+
 def settings_of_run(loaded: Loaded, task: str) -> Finetuning | None:
     """Return how a model was fine-tuned for a task, if its checkpoint lies in the run that did it."""
-    file = loaded.folder.parent / "experiment.json"
+    file = run_of(loaded) / "experiment.json"
     values = read_json(file) if file.is_file() else None
     if not isinstance(values, Mapping) or values.get("task") != task.replace("-", "_"):
         return None

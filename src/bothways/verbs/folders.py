@@ -29,6 +29,7 @@ def building(out: str | Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         if out.exists():
+            (out / LOCK).unlink(missing_ok=True)
             out.rmdir()
         temporary.rename(out)
     except OSError as error:

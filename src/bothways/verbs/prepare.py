@@ -79,7 +79,9 @@ def prepare(
             raise UserError(f"--{name} must be in [0, 1), not {share}")
     chosen = Preparation().override(settings)
     check_free(Path(out))
-    _check_tokenizer(tokenizer, vocab_size)
+    if validation_share + test_share >= 1:
+        raise UserError("--validation-share and --test-share leave nothing to train on; together they must be below 1")
+    _check_tokenizer(tokenizer, vocab_size, chosen)
     report = IngestReport()
     source = sys.stdin.buffer if _is_pipe(paths) else _files(paths, report)
     with building(out) as folder, _work_folder(folder) as work:
@@ -141,7 +143,7 @@ def prepare_splits(
     if language == "auto":
         language = languages.detect("".join(document.text[:1000] for document in splits["train"][:200]))
     words = chosen_words("auto", tokenizer)
-    encoder = Encoder(tokenizer, words=words)
+    encoder = Encoder(tokenizer, language=language, words=words)
     with building(out) as folder:
         counts: dict[str, dict[str, int]] = {}
         files: dict[str, dict[str, Any]] = {}
@@ -175,11 +177,16 @@ def split_documents(
     return splits
 
 
-def _check_tokenizer(tokenizer: str | Path, vocab_size: int | None) -> None:
+def _check_tokenizer(tokenizer: str | Path, vocab_size: int | None, chosen: Preparation) -> None:
     """Find out about a wrong tokenizer before the corpus is read."""
     if vocab_size is not None and vocab_size > MOST_TOKENS:
         raise UserError(f"--vocab-size must be at most {MOST_TOKENS:,}, not {vocab_size:,}")
     if tokenizer not in KINDS:
+        if vocab_size is not None or chosen.tokenizer != TokenizerTraining():
+            raise UserError(
+                f"--vocab-size and the settings tokenizer.* are for a tokenizer that is trained, and {str(tokenizer)!r} "
+                f"is one already; leave them out, or train one of {', '.join(KINDS)}"
+            )
         _load_tokenizer(tokenizer)
 
 

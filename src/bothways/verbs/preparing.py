@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from bothways import progress
 from bothways.boundaries import segmenter_name
 from bothways.errors import UserError
@@ -25,7 +27,7 @@ from bothways.text.reading.accounting import IngestReport
 from bothways.text.reading.documents import FORMATS, RECORD_READERS, read_documents, read_records
 from bothways.text.reading.files import STDIN, SourceFile, find_files
 from bothways.text.reading.parts import Account, Part, divide, spool
-from bothways.text.shards import REPORT, SPLITS, write_manifest
+from bothways.text.shards import REPORT, SPLITS, ShardWriter, open_shard, write_manifest
 from bothways.text.splitting import most_characters
 from bothways.text.spool import read_spool, spool_file
 from bothways.text.tokenizing.fertility import Fertility
@@ -97,7 +99,12 @@ class Build:
         found = find_duplicates(self.work, [part.documents for part in self.read_parts], self.settings.deduplication)
         self.report["deduplication"] = {**asdict(found), "examples": [self._shown(each) for each in found.examples]}
         self.report["duplicates"] = found.dropped
-        self.kept = 1 - found.dropped / max(1, found.documents)
+        sizes = np.zeros(2, dtype=np.int64)
+        for part in range(len(self.read_parts)):
+            dropped = np.load(self.work / stages.DROPPED.format(part), allow_pickle=False)
+            sizes += np.load(self.work / stages.SIZES.format(part), allow_pickle=False)[~dropped].sum(axis=0)
+        self.kept = found.documents - found.dropped
+        self.kept_bytes, self.kept_characters = map(int, sizes)
 
     def _shown(self, duplicate: Duplicate) -> dict[str, Any]:
         places = {name: self._source(getattr(duplicate, name)) for name in ("dropped", "original")}
@@ -110,21 +117,20 @@ class Build:
         return next(itertools.islice(documents, index.document - chunk.first, None)).source
 
     def _chunks(self, part: int) -> list[Chunk]:
-        firsts = itertools.accumulate(self.read_parts[part].chunks, initial=0)
+        counts = self.read_parts[part].chunks
+        ends = itertools.accumulate(counts)
         return [
-            Chunk(part=part, number=number, first=first)
-            for number, (first, _) in enumerate(zip(firsts, self.read_parts[part].chunks, strict=False))
+            Chunk(part=part, number=number, first=end - count, documents=count)
+            for number, (end, count) in enumerate(zip(ends, counts, strict=True))
         ]
 
     def survey(self, tokenizer: str | Path, shares: Mapping[str, float]) -> None:
         """Decide how documents are cut and split, and draw the tokenizer's sample."""
-        size = sum(part.bytes for part in self.read_parts)
-        documents = round(self.kept * sum(part.documents for part in self.read_parts))
         wanted = self.settings.tokenizer.sample_bytes or SAMPLE_BYTES[tokenizer] if tokenizer in KINDS else _CHECKED
         self.dividing = Dividing(
             work=self.work,
-            most_characters=most_characters(documents, sum(part.characters for part in self.read_parts)),
-            sample_share=wanted / max(1, size * self.kept),
+            most_characters=most_characters(self.kept, self.kept_characters),
+            sample_share=wanted / self.kept_bytes,
             seed=self.settings.seed,
             **shares,
         )
@@ -156,37 +162,40 @@ class Build:
                 if moved
             },
         )
-        totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        shards: Counter[str] = Counter()
         fertility = Fertility.of(tokenizer)
-        run = self._run(partial(stages.encode_chunk, encoding=encoding), self.chunks, describe="Encoding")
-        for done in run:
+        writers = {split: ShardWriter(self.folder, split, vocab_size=len(tokenizer)) for split in SPLITS}
+        without_tokens = 0
+        for done in self._run(partial(stages.encode_chunk, encoding=encoding), self.chunks, describe="Encoding"):
             fertility.merge(done.fertility)
-            for split, counts in done.counts.items():
-                totals[split].update(counts)
-                self._take(split, done.files[split], shards)
-        self.report["tokenizer"] = fertility.to_dict()
+            without_tokens += done.without_tokens
+            for split, names in done.shards.items():
+                for name in names:
+                    self._take(self.work / name, writers[split])
+        for writer in writers.values():
+            writer.close()
+            self.files |= writer.files
+        self.report |= {"without_tokens": without_tokens, "tokenizer": fertility.to_dict()}
         language = self.reading.language
         self.details |= {
             "language": max(self.languages, key=self.languages.__getitem__) if language == "auto" else language,
             "vocab_size": len(tokenizer),
             "words": segmenter_name("rjieba") if words == "rjieba" else words,
-            "splits": {split: dict(counts) for split, counts in totals.items() if counts["documents"]},
+            "splits": {split: writer.counts for split, writer in writers.items() if writer.counts["documents"]},
         }
 
-    def _take(self, split: str, files: Mapping[str, Mapping[str, Any]], shards: Counter[str]) -> None:
-        """Move shards from the work folder to their place, numbered in the order of the corpus."""
-        for name, described in files.items():
-            suffix = Path(name).suffix
-            place = f"{split}-{shards[split + suffix]:05d}{suffix}"
-            shards[split + suffix] += 1
-            (self.work / name).rename(self.folder / place)
-            self.files[place] = dict(described)
+    def _take(self, index: Path, writer: ShardWriter) -> None:
+        """Append a shard that a worker wrote to those of the corpus, so that they are few and large."""
+        writer.write_shard(open_shard(index))
+        index.unlink()
+        index.with_suffix(".bin").unlink()
 
     def finish(self) -> None:
         """Write what remains to be said, and remove what is no longer needed."""
         if "train" not in self.details["splits"]:
             raise UserError(TOO_FEW)
+        for split in ("validation", "test"):
+            if self.details["settings"][f"{split}_share"] and split not in self.details["splits"]:
+                progress.note(f"the {split} split is empty: give more text")
         shutil.rmtree(self.work)
         write_report(self.folder, self.report)
         write_manifest(self.folder, self.details, self.files)

@@ -291,7 +291,7 @@ def test_ids_that_cannot_be_are_refused(trained):
 
 
 MEASURE = """
-import io, itertools, json, resource, sys
+import io, itertools, json, re, sys
 from pathlib import Path
 import zstandard
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -309,7 +309,7 @@ def texts(folder, limit):
 
 kind, folder = sys.argv[1:]
 Tokenizer.train(texts(folder, 32_000_000), kind=kind, vocab_size=16384, exact=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]) // 1024)
 """
 
 

@@ -173,7 +173,7 @@ def _characters(figures: Mapping[str, Any]) -> Iterator[Finding]:
         which = ", ".join(f"{name} ({number:,})" for name, number in control["commonest"][:3])
         fact = f"{counted(control['characters'], 'control character')} in {counted(control['documents'], 'document')}: {which}"
         level = warning if control["documents"] > TRACES * documents else remark
-        yield level("control characters", fact, "prepare removes them")
+        yield level("control characters", fact, "prepare mends or removes them")
     if private := figures["private_use"]:
         fact = f"{counted(private, 'character')} of private use, which no one but a font's maker can read"
         yield remark("private characters", fact, "replace them at the source, if they matter")

@@ -255,4 +255,6 @@ def _held_out(figures: Mapping[str, Any]) -> Iterator[Finding]:
                 f"({share(passages, found['searched'])}) share long passages with train"
             )
             level = warning if passages > 0.01 * found["searched"] else remark
-            yield level("overlap", fact, "remove near duplicates when preparing, or the figures will flatter")
+            yield level(
+                "overlap", fact, "prepare with a lower --set deduplication.threshold, or the figures will flatter"
+            )
