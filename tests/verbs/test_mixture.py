@@ -37,13 +37,13 @@ def corpora(tmp_path_factory):
     texts.mkdir()
     write_texts(texts, "sea", 40)
     write_texts(texts, "land", 80)
-    options = {"workers": 1, "vocab_size": 268, "settings": ["deduplication.near=false"]}
-    bothways.prepare(texts, out=folder / "both", **options)
+    options = {"workers": 1, "settings": ["deduplication.near=false"]}
+    bothways.prepare(texts, out=folder / "both", vocab_size=268, **options)
     for name, source, share in (("sea", "sea", 0.2), ("land", "land", 0.2), ("bare", "land", 0.0)):
         bothways.prepare(
             texts / source, out=folder / name, tokenizer=folder / "both", validation_share=share, **options
         )
-    bothways.prepare(texts / "sea", out=folder / "other", **options)
+    bothways.prepare(texts / "sea", out=folder / "other", vocab_size=268, **options)
     return folder
 
 

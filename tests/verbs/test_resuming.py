@@ -17,6 +17,7 @@ import pytest
 import bothways
 from bothways.checkpoints.manifest import write_manifest
 from bothways.cli import main
+from bothways.text.tokenizing.tokenizer import KINDS
 from bothways.training import trainer
 from bothways.training.batches import PretrainingBatches
 from bothways.training.tracking import read_metrics
@@ -50,7 +51,13 @@ def write_texts(folder, *, seed, nouns=NOUNS, count=30):
 
 
 def prepare(paths, out, *, tokenizer, vocab_size=80):
-    options = {"tokenizer": tokenizer, "vocab_size": vocab_size, "workers": 1, "validation_share": 0.1}
+    trained = tokenizer in KINDS
+    options = {
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size if trained else None,
+        "workers": 1,
+        "validation_share": 0.1,
+    }
     bothways.prepare(paths, out=out, settings=["deduplication.near=false"], **options)
 
 
