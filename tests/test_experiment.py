@@ -20,7 +20,7 @@ from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
-from bothways.text.encoding import encode_documents
+from bothways.text.encoding import Encoder
 from bothways.text.shards import gather
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
@@ -68,7 +68,7 @@ def make_experiment(kind, **settings):
 
 
 def corpus_of(texts, tokenizer):
-    return gather(encode_documents(texts, tokenizer))
+    return gather(Encoder(tokenizer).encode(texts))
 
 
 # What is refused.

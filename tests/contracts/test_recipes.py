@@ -13,7 +13,7 @@ from bothways.checkpoints.checkpoint import load
 from bothways.experiment import Experiment, load_experiment, make_batches, make_evaluator, make_objective
 from bothways.model.heads import Model
 from bothways.recipes.recipe import recipe, recipe_names
-from bothways.text.encoding import encode_documents
+from bothways.text.encoding import Encoder
 from bothways.text.shards import gather
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.trainer import Run, Trainer
@@ -44,7 +44,7 @@ def texts():
 def prepared(texts):
     """Return, for each kind of tokenizer, a trained one and the corpus in its tokens."""
     tokenizers = {kind: Tokenizer.train(texts, kind=kind, vocab_size=size) for kind, size in VOCABULARY.items()}
-    return {kind: (each, gather(encode_documents(texts, each))) for kind, each in tokenizers.items()}
+    return {kind: (each, gather(Encoder(each).encode(texts))) for kind, each in tokenizers.items()}
 
 
 def shrunk(experiment):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bothways.language import sentences
-from bothways.text.encoding import Encoder, encode_documents
+from bothways.text.encoding import Encoder
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXTS = [
@@ -23,13 +23,13 @@ def tokenizer(request):
 
 
 def test_a_document_has_exactly_the_ids_that_the_tokenizer_gives(tokenizer):
-    encoded = list(encode_documents(TEXTS, tokenizer))
+    encoded = list(Encoder(tokenizer).encode(TEXTS))
     assert [document.input_ids.tolist() for document in encoded] == [tokenizer.encode(text) for text in TEXTS]
     assert [document.num_bytes for document in encoded] == [len(text.encode()) for text in TEXTS]
 
 
 def test_sentences_begin_where_the_text_says(tokenizer):
-    for text, document in zip(TEXTS, encode_documents(TEXTS, tokenizer), strict=True):
+    for text, document in zip(TEXTS, Encoder(tokenizer).encode(TEXTS), strict=True):
         bounds = [*document.sentence_starts.tolist(), len(document.input_ids)]
         parts = [document.input_ids[start:stop] for start, stop in pairwise(bounds)]
         expected = [tokenizer.encode(text[start:stop]) for start, stop in sentences(text)]
@@ -37,14 +37,14 @@ def test_sentences_begin_where_the_text_says(tokenizer):
 
 
 def test_the_first_sentence_begins_with_the_first_token(tokenizer):
-    for document in encode_documents(TEXTS, tokenizer):
+    for document in Encoder(tokenizer).encode(TEXTS):
         assert document.sentence_starts[:1].tolist() == ([0] if len(document.input_ids) else [])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_the_size_of_batches_changes_nothing(tokenizer, batch_size):
-    whole = [document.input_ids.tolist() for document in encode_documents(TEXTS, tokenizer)]
-    assert [d.input_ids.tolist() for d in encode_documents(iter(TEXTS), tokenizer, batch_size=batch_size)] == whole
+    whole = [document.input_ids.tolist() for document in Encoder(tokenizer).encode(TEXTS)]
+    assert [d.input_ids.tolist() for d in Encoder(tokenizer).encode(iter(TEXTS), batch_size=batch_size)] == whole
 
 
 @pytest.mark.parametrize("fast", [True, False])

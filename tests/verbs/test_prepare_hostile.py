@@ -90,7 +90,7 @@ def small_disk(tmp_path):
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or subprocess.run(["mount", *options], check=False).returncode:
-        pytest.skip("needs the right to mount a disk")
+        pytest.skip("only root may mount the disk of 300 kB that this test fills")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -106,16 +106,23 @@ def test_a_full_disk_leaves_nothing_half_made(tmp_path, small_disk, workers):
     assert list(small_disk.iterdir()) == []
 
 
-def test_permission_lost_while_preparing_is_told(tmp_path):
-    """Item 150, as a user who is not root."""
+@pytest.fixture
+def read_only(request, tmp_path):
+    """Return a folder that this user may not write to; root may write anywhere but on a disk that is read-only."""
+    if os.geteuid() == 0:
+        folder = request.getfixturevalue("small_disk")
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        return folder
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    return folder
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path, read_only):
+    """Item 150."""
     texts = write(tmp_path / "t.jsonl", [words(50, seed) for seed in range(200)])
-    locked = tmp_path / "locked"
-    locked.mkdir()
-    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    if os.access(locked, os.W_OK):
-        pytest.skip("this user may write anywhere")
     with pytest.raises(UserError, match="no folder that you may write to"):
-        bothways.prepare(texts, out=locked / "data", vocab_size=300)
+        bothways.prepare(texts, out=read_only / "data", vocab_size=300)
 
 
 def test_an_interrupted_preparation_leaves_nothing(tmp_path):
@@ -124,7 +131,7 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path):
     script = f"import bothways; bothways.prepare({str(texts)!r}, out={str(tmp_path / 'data')!r}, {settings})"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     for _ in range(400):
-        if any(tmp_path.glob(".tmp-*/work/docs-*")):
+        if any(tmp_path.glob(".tmp-*/unfinished/docs-*")):
             break
         try:
             process.wait(0.05)

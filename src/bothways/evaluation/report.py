@@ -32,8 +32,6 @@ Text and names come from a corpus that nobody vouches for. The page is escaped t
 Content-Security-Policy allows nothing but its own style sheet: no script, no image, no network.
 """
 
-import base64
-import hashlib
 import json
 import math
 import os
@@ -42,12 +40,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bothways.evaluation import pages
 from bothways.evaluation.charts import Charts
 from bothways.evaluation.digest import (
     PRETRAINING,
@@ -95,15 +94,13 @@ def render_html(figures: Mapping[str, Any]) -> str:
         models=list(PRETRAINING),
         charts=Charts(words),
         style=Markup(style),  # ours, not the corpus's
-        policy=_policy(style),
+        policy=pages.policy(style),
     )
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = pages.environment(_HERE)
     environment.filters |= {"compact": compact, "count": count, "size": size}
     environment.globals |= {function.__name__: function for function in _READERS}
     return environment.get_template("report.html")
@@ -158,12 +155,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value if isinstance(value, str | int | float | None) else str(value)
-
-
-def _policy(style: str) -> str:
-    """A Content-Security-Policy under which only this very style sheet has effect."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _write(path: Path, text: str) -> None:

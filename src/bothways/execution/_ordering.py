@@ -73,7 +73,7 @@ class _Calls:
             return None  # nobody will ask: the failure before it ends the iteration
         try:
             return self._call(item)
-        except BaseException:
+        except BaseException:  # noted here, and raised
             with self._lock:
                 self._first_failure = min(self._first_failure, number)
             raise

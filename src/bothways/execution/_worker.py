@@ -86,7 +86,7 @@ def _failure(error: Exception) -> bytes:
         data = bytes(ForkingPickler.dumps((False, error)))
         ForkingPickler.loads(data)  # some exceptions can be sent but not received
         return data
-    except Exception:
+    except Exception:  # of the error itself, which its own code fails to carry over: its name and words go instead
         stand_in = RuntimeError(f"{type(error).__name__}: {error}")
         stand_in.add_note(trace)
         return bytes(ForkingPickler.dumps((False, stand_in)))

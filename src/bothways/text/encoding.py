@@ -82,11 +82,6 @@ class Encoder:
         )
 
 
-def encode_documents(texts: Iterable[str], tokenizer: Tokenizer, *, batch_size: int = 64) -> Iterator[EncodedDocument]:
-    """Encode whole documents and find the token at which each sentence begins."""
-    return Encoder(tokenizer).encode(texts, batch_size=batch_size)
-
-
 def fast_agrees(tokenizer: Tokenizer, texts: Iterable[str]) -> bool:
     """Return whether the fast way gives the same ids as ``tokenizers`` on these texts."""
     fast, library = _fast_backend(tokenizer), _Library(tokenizer)

@@ -103,6 +103,7 @@ class Reading:
 class PartRead:
     """What was found in a part, and left in ``work``: its documents, and their fingerprints."""
 
+    part: Part
     ingest: IngestReport
     cleaning: CleaningReport
     contamination: ContaminationReport
@@ -137,6 +138,7 @@ def read_part(part: Part, *, reading: Reading) -> PartRead:
             languages[detect(document.text)] += sizes[-1][0]
     np.save(reading.work / SIZES.format(part.index), np.array(sizes, dtype=np.int64).reshape(-1, 2), allow_pickle=False)
     return PartRead(
+        part=part,
         ingest=ingest,
         cleaning=cleaner.report,
         contamination=contamination,

@@ -125,7 +125,7 @@ def _files(paths: str | Path | Sequence[str | Path], report: IngestReport) -> li
 @contextmanager
 def _work_folder(folder: Path) -> Iterator[Path]:
     """Make a folder for what is needed on the way; it goes with the unfinished corpus if anything fails."""
-    work = folder / "work"
+    work = folder / "unfinished"
     work.mkdir()
     yield work
 

@@ -22,7 +22,7 @@ from bothways.text.cleaning.cleaning import CleaningReport
 from bothways.text.copies.deduplication import DocumentIndex, Duplicate, find_duplicates
 from bothways.text.encoding import Words, fast_agrees
 from bothways.text.overlap.overlap import ContaminationReport, OverlapIndexBuilder, texts_of
-from bothways.text.preparation import Chunk, Dividing, Encoding, Reading
+from bothways.text.preparation import Chunk, Dividing, Encoding, PartRead, Reading
 from bothways.text.reading.accounting import IngestReport
 from bothways.text.reading.documents import FORMATS, RECORD_READERS, read_documents, read_records
 from bothways.text.reading.files import STDIN, SourceFile, find_files
@@ -59,20 +59,16 @@ class Build:
         if least is not None:
             parts = list(parts)
             self._find_boilerplate(parts, least)
-        taken: list[Part] = []
-        self.read_parts = []
+        self.read_parts: list[PartRead] = []
         cleaning, contamination, languages = CleaningReport(), ContaminationReport(), Counter[str]()
-        items = parts if isinstance(parts, list) else _noting(parts, taken)
-        read = self._run(partial(stages.read_part, reading=self.reading), items, describe="Reading")
-        for number, done in enumerate(read):
-            part = parts[number] if isinstance(parts, list) else taken[number]
-            account.add(part, done.ingest)
+        for done in self._run(partial(stages.read_part, reading=self.reading), parts, describe="Reading"):
+            account.add(done.part, done.ingest)
             cleaning.add(done.cleaning)
             contamination.merge(done.contamination)
             languages.update(done.languages)
             self.read_parts.append(done)
-            if part.files[0].name == STDIN:
-                part.files[0].path.unlink()
+            if done.part.files[0].name == STDIN:
+                done.part.files[0].path.unlink()
         self.languages = dict(languages)
         self.report = {**account.finish().to_dict(), "cleaning": cleaning.to_dict(), "languages": self.languages}
         drops = self.settings.decontamination.action == "drop"
@@ -202,12 +198,6 @@ class Build:
 
 
 TOO_FEW = "the documents are too few to hold any out and still train; give more text"
-
-
-def _noting(parts: Iterable[Part], taken: list[Part]) -> Iterator[Part]:
-    for part in parts:
-        taken.append(part)
-        yield part
 
 
 def _index_evaluation(paths: Sequence[Path], reading: Reading) -> None:

@@ -1,6 +1,6 @@
+import copy
 import json
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.errors import DamagedFileError, UserError
+from bothways.execution.execution import map_items
 from bothways.text.overlap.index import Match
 from bothways.text.overlap.overlap import (
     ContaminationReport,
@@ -323,7 +324,8 @@ def test_an_index_goes_through_files_and_processes_unchanged(tmp_path):
     index = built(tests, ngram=15, differing=0)
     index.save(tmp_path / "index.npz")
     document = " ".join([*sentence(rng, 20), tests[2], tests[1]])
-    for again in (OverlapIndex.load(tmp_path / "index.npz"), pickle.loads(pickle.dumps(index))):
+    (sent,) = map_items(copy.copy, [index], workers=2, describe="sending")
+    for again in (OverlapIndex.load(tmp_path / "index.npz"), sent):
         assert again.settings == index.settings
         assert again.sources == index.sources
         assert again.find(document) == index.find(document) != []

@@ -1,7 +1,7 @@
+import copy
 import io
 import json
 import os
-import pickle
 import random
 import resource
 import subprocess
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bothways.errors import OutOfDiskError, UserError
+from bothways.execution.execution import map_items
 from bothways.text.cutting import LONGEST, cut
 from bothways.text.reading.accounting import IngestReport, Rejected, judge
 from bothways.text.reading.documents import FORMATS, Document, read_documents
@@ -93,9 +94,9 @@ def test_a_line_belongs_to_the_part_in_which_it_begins(tmp_path):
 def test_a_part_travels_as_json_and_between_processes(tmp_path):
     write(tmp_path / "a.jsonl", lines("ab"))
     write(tmp_path / "b.txt", "x")
-    for part in parts_of(tmp_path, 15):
-        assert Part.from_dict(json.loads(json.dumps(part.to_dict()))) == part
-        assert pickle.loads(pickle.dumps(part)) == part
+    parts = parts_of(tmp_path, 15)
+    assert [Part.from_dict(json.loads(json.dumps(part.to_dict()))) for part in parts] == parts
+    assert list(map_items(copy.copy, parts, workers=2, describe="sending")) == parts
 
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=20)

@@ -46,11 +46,6 @@ class Distribution:
                 return min(max(_low(index), self.smallest), self.largest)
         return 0
 
-    def share_below(self, limit: int) -> float:
-        """Return about what share is smaller than ``limit``."""
-        below = sum(number for index, number in self._bins.items() if _low(index) < limit)
-        return below / self.count if self.count else 0.0
-
     def bars(self) -> list[tuple[int, int, int]]:
         """Return ``(from, up to but not including, count)`` of bars that widen: 0 1 2 3 4 6 8 12 16 24 …, none left out."""
         if not self.count:

@@ -25,7 +25,6 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "translation": (("source",), ("target",)),
     "pairs": (("source", "target"), ("label",)),
 }
-OPTIONAL = ("label",)  # columns of a layout above that a file may lack
 SHOWN, SHOWN_COLUMNS = 5, 20
 FEW_SHARED = 0.01  # share of test examples with passages of train that may be chance
 EXCERPT = 400  # characters of a cell that is shown

@@ -4,20 +4,18 @@ Texts and names come from files that nobody vouches for. The page is escaped thr
 allows nothing but its own style sheet: no script, no image, no network.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from bothways.advise.inspect.findings import LEVELS, Finding
 from bothways.advise.inspect.layout import in_words, is_number
 from bothways.advise.inspect.sections import headline, sections
-from bothways.evaluation import report
+from bothways.evaluation import pages, report
 from bothways.evaluation.svg import dark_style
 from bothways.evaluation.wording import compact, size
 
@@ -45,21 +43,13 @@ def render_page(figures: Mapping[str, Any], findings: Sequence[Finding]) -> str:
         headline=headline(figures),
         sections=sections(figures),
         style=Markup(style),  # ours, not the corpus's
-        policy=_policy(style),
+        policy=pages.policy(style),
     )
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = pages.environment(_HERE)
     environment.filters |= {"compact": compact, "size": size, "in_words": in_words}
     environment.tests |= {"quantity": is_number}
     return environment.get_template("page.html")
-
-
-def _policy(style: str) -> str:
-    """Return a Content-Security-Policy under which only this very style sheet has effect."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -140,14 +140,6 @@ def digests_without_one(texts: HashedTexts) -> tuple[Hashes, Places]:
     return mixed(sums * np.uint64(_GRAM_BASE) + (lengths[owner] - 1).astype(np.uint64)) * (sums != 0), owner
 
 
-def joined_digest(numbers: Sequence[int]) -> int:
-    """Return one number for several digests in a row."""
-    value = len(numbers)
-    for number in numbers:
-        value = (value * _GRAM_BASE + number) & _MASK
-    return value
-
-
 def select(texts: HashedTexts, chosen: Places) -> HashedTexts:
     """Return some of the texts, by number."""
     lengths = np.diff(texts.bounds)[chosen]
