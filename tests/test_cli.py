@@ -20,7 +20,7 @@ import torch
 
 import bothways
 from bothways.cli import command, main
-from bothways.training import trainer
+from bothways.training import fitting
 
 TINY = (
     "--set model.hidden_size=16 --set model.num_hidden_layers=1 --set model.num_attention_heads=2 "
@@ -228,7 +228,7 @@ def test_a_tokenizer_and_a_model_are_taken_from_earlier_work():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_goes_on_to_the_very_same_weights(monkeypatch, tmp_path, number, code):
     run = f"pretrain {GPT} --set model.hidden_dropout=0.1 --out {tmp_path}"
-    take_step = trainer._Fitting.take_step
+    take_step = fitting.Fitting.take_step
 
     def stop_after_the_second(fitting):
         losses = take_step(fitting)
@@ -237,7 +237,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(monkeypatch, tmp_path, n
         return losses
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Fitting, "take_step", stop_after_the_second)
+        patch.setattr(fitting.Fitting, "take_step", stop_after_the_second)
         stopped = Said(f"{run}/stopped")
     assert stopped.code == code
     assert "stopped after step 2 of 5" in stopped.err

@@ -14,7 +14,7 @@ from bothways.model.heads import Model
 from bothways.tasks.classification import Classification
 from bothways.tasks.retrieval import Retrieval
 from bothways.text.tokenizing.tokenizer import Tokenizer
-from bothways.training import trainer as trainer_module
+from bothways.training import fitting
 from bothways.training.config import TrainingConfig
 from bothways.training.trainer import Run
 
@@ -115,7 +115,7 @@ def test_an_interrupted_run_goes_on_exactly(loaded, task, tmp_path, monkeypatch,
 
     whole = fit("whole")
     left = iter(range(calls))
-    count = trainer_module._Fitting.count
+    count = fitting.Fitting.count
 
     def cut(fitting, batches):
         if next(left, None) is None:
@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_exactly(loaded, task, tmp_path, monkeypatch,
         return count(fitting, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module._Fitting, "count", cut)
+        patch.setattr(fitting.Fitting, "count", cut)
         with pytest.raises(ZeroDivisionError):
             fit("cut")
     assert all(torch.equal(weight, whole[name]) for name, weight in fit("cut").items())
@@ -144,13 +144,13 @@ def test_the_same_seed_gives_the_same_model(loaded, task, dropout):
 
 def test_a_step_is_split_where_it_is_too_large_for_one_pass(loaded, task, monkeypatch):
     seen = []
-    count = trainer_module._Fitting.count
+    count = fitting.Fitting.count
 
     def watch(fitting, batches):
         seen.append(len(batches))
         return count(fitting, batches)
 
-    monkeypatch.setattr(trainer_module._Fitting, "count", watch)
+    monkeypatch.setattr(fitting.Fitting, "count", watch)
     chosen = settings(epochs=1.0, batch_size=40, training={"micro_batch_tokens": 64})
     finetune_model(task, loaded, make_examples(40), settings=chosen)
     assert seen[0] > 1

@@ -16,6 +16,7 @@ _HOMES = {
     "BothwaysError": "errors",
     "Tokenizer": "text.tokenizing.tokenizer",
     "UserError": "errors",
+    "compare": "verbs.compare",
     "demo": "verbs.demo",
     "display": "progress",
     "evaluate": "verbs.evaluate",
@@ -24,9 +25,11 @@ _HOMES = {
     "inspect": "verbs.inspect",
     "predict": "verbs.evaluate",
     "prepare": "verbs.prepare",
+    "plan": "verbs.plan",
     "pretrain": "verbs.pretrain",
     "recipe": "recipes.recipe",
     "recipe_names": "recipes.recipe",
+    "runs": "verbs.runs",
 }
 
 __all__ = ["__version__", *_HOMES]

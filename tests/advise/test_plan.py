@@ -6,13 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.advise.plan import RESERVE, Plan, measure_step, plan_steps
+from bothways.advise.plan import (
+    MOST_STEPS,
+    RESERVE,
+    SHORTEST_TRIAL,
+    Plan,
+    Trial,
+    measure_step,
+    plan_steps,
+    steps_in,
+    trial_of,
+    try_steps,
+)
+from bothways.advise.workload import workload_of
 from bothways.errors import UserError
-from bothways.experiment import Experiment
+from bothways.experiment import Experiment, ObjectiveConfig
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
 from bothways.text.shards import EncodedDocument, gather
 from bothways.training.config import TrainingConfig
+from bothways.training.schedule import total_tokens
 
 OBJECTIVE = CausalLM(bos_id=1, eos_id=2)
 PARAMETERS = 40 * 16 + 4 * 16**2 + 3 * 16 * 24 + 3 * 16
@@ -40,6 +53,10 @@ def experiment():
     return Experiment(model=model, training=TrainingConfig(steps=30, batch_tokens=250, row_length=100))
 
 
+def with_training(experiment, **settings):
+    return replace(experiment, training=replace(experiment.training, **settings))
+
+
 def test_given_steps_are_taken_without_measuring(experiment, corpus):
     assert plan_steps(experiment, OBJECTIVE, corpus, minutes=None) == Plan(
         steps=30,
@@ -60,33 +77,93 @@ def test_of_several_corpora_the_one_that_is_seen_most_often_gives_the_epochs(exp
 
 
 def test_a_step_has_at_least_one_row(experiment, corpus):
-    small = replace(experiment, training=replace(experiment.training, batch_tokens=1))
-    assert plan_steps(small, OBJECTIVE, corpus, minutes=None).tokens == 30 * 100
+    assert plan_steps(with_training(experiment, batch_tokens=1), OBJECTIVE, corpus, minutes=None).tokens == 30 * 100
 
 
 def test_a_budget_becomes_the_steps_that_fit_it(experiment, corpus, monkeypatch):
-    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_: 0.25)
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.25)
     plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=2)
     assert plan.steps == int(120 * (1 - RESERVE) / 0.25)
     assert (plan.seconds_per_step, plan.minutes) == (0.25, 2)
 
 
+def test_growing_batches_leave_time_for_more_steps(experiment):
+    experiment = with_training(experiment, batch_tokens=200)
+    workload = workload_of(experiment, OBJECTIVE, 1.0)
+    even = steps_in(2, 0.25, experiment.training, workload)
+    growing = with_training(experiment, batch_ramp_share=0.5).training
+    steps = steps_in(2, 0.25, growing, workload)
+    share = total_tokens(replace(growing, steps=1000)) / (1000 * workload.tokens)
+    assert share < 0.9
+    # The optimizer's part of a step is as long in a small one.
+    mean = (share * workload.model_flops + workload.optimizer_flops) / workload.flops
+    assert even < steps == int(120 * (1 - RESERVE) / (0.25 * mean))
+    assert share < mean - 0.01
+    assert steps_in(9e6, 1e-9, growing, workload) == MOST_STEPS
+
+
 def test_a_plan_survives_a_file(experiment, corpus, tmp_path):
     plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=None)
-    plan.save(tmp_path / "plan.json")
-    assert Plan.load(tmp_path / "plan.json") == plan
+    chosen = replace(
+        plan, chosen_recipe="gpt-tiny", chosen_settings=("training.batch_tokens=4096",), reasons=("a", "b")
+    )
+    for each in (plan, chosen):
+        each.save(tmp_path / "plan.json")
+        assert Plan.load(tmp_path / "plan.json") == each
+
+
+def test_a_plan_of_an_earlier_version_is_read(experiment, corpus):
+    plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=None)
+    old = {name: value for name, value in plan.to_dict().items() if not name.startswith(("chosen", "reasons"))}
+    assert Plan.from_dict(old) == plan
 
 
 def test_a_step_is_really_measured(experiment, corpus):
     start = time.perf_counter()
     seconds = measure_step(experiment, OBJECTIVE, corpus, trial_seconds=0.1)
     assert 1e-5 < seconds < time.perf_counter() - start
-    larger = replace(experiment, training=replace(experiment.training, batch_tokens=10_000))
+    larger = with_training(experiment, batch_tokens=10_000)
     assert measure_step(larger, OBJECTIVE, corpus, trial_seconds=0.1) > 2 * seconds
 
 
-def test_planning_draws_no_random_numbers(experiment, corpus, monkeypatch):
-    monkeypatch.setattr("bothways.advise.plan.TRIAL_SECONDS", 0.05)
+def test_a_step_is_measured_at_its_full_size(experiment, corpus, monkeypatch):
+    seen = []
+
+    def make_batches(tried, *_):
+        seen.append(tried.training)
+        raise UserError("enough")
+
+    monkeypatch.setattr("bothways.advise.plan.make_batches", make_batches)
+    growing = with_training(experiment, batch_ramp_share=0.5, length_ramp_share=0.5)
+    with pytest.raises(UserError, match="enough"):
+        measure_step(growing, OBJECTIVE, corpus)
+    assert (seen[0].batch_ramp_share, seen[0].length_ramp_share) == (0, 0)
+
+
+def test_steps_that_take_too_long_are_tried_with_fewer_tokens(experiment, corpus, monkeypatch):
+    large = with_training(experiment, batch_tokens=100_000)
+    workload = workload_of(large, OBJECTIVE, 1.0)
+    small = trial_of(large, workload, affordable=workload.optimizer_flops + workload.model_flops / 10)
+    assert small == with_training(large, batch_tokens=10_000)
+    assert trial_of(large, workload, affordable=workload.flops) is large
+    assert trial_of(large, workload, affordable=0).training.batch_tokens == 100  # a row
+    long = with_training(large, row_length=400)
+    shorter = trial_of(long, workload_of(long, OBJECTIVE, 1.0), affordable=0).training
+    assert (shorter.batch_tokens, shorter.row_length) == (SHORTEST_TRIAL, SHORTEST_TRIAL)
+    masked = replace(
+        long,
+        model=replace(long.model, attention="bidirectional"),
+        objective=ObjectiveConfig(name="masked_lm", sequence_length=300),
+    )
+    whole = trial_of(masked, workload_of(masked, OBJECTIVE, 1.0), affordable=0).training
+    assert (whole.batch_tokens, whole.row_length) == (400, 400)  # a sequence must fit
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.5)
+    trial = try_steps(large, OBJECTIVE, corpus, workload, trial_seconds=1e-9, rate=1.0)
+    one_row = workload_of(with_training(large, batch_tokens=100), OBJECTIVE, 1.0)
+    assert trial == Trial(seconds=0.5 * workload.flops / one_row.flops, tokens=100)
+
+
+def test_planning_draws_no_random_numbers(experiment, corpus):
     before = torch.get_rng_state()
     plan_steps(experiment, OBJECTIVE, corpus, minutes=None)
     measure_step(experiment, OBJECTIVE, corpus, trial_seconds=0.05)
@@ -100,6 +177,6 @@ def test_a_budget_that_makes_no_sense_is_refused(experiment, corpus, minutes):
 
 
 def test_a_budget_of_less_than_a_step_is_refused(experiment, corpus, monkeypatch):
-    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_: 90.0)
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 90.0)
     with pytest.raises(UserError, match=r"1 minutes are not enough for one step, which takes 90.0 seconds here"):
         plan_steps(experiment, OBJECTIVE, corpus, minutes=1)

@@ -14,6 +14,7 @@ from bothways.checkpoints import folders, tensors
 from bothways.checkpoints.checkpoint import (
     checkpoints_in,
     clean,
+    load,
     load_checkpoint,
     newest_complete,
     save_checkpoint,
@@ -139,6 +140,14 @@ def test_without_verification_a_changed_file_is_taken(whole):
     assert load_checkpoint(whole, verify=False).state == {"step": 9}
 
 
+def test_loading_without_verification_is_said_aloud(whole, capsys):
+    with display():
+        load(whole)
+        assert capsys.readouterr().err == ""
+        load(whole, verify=False)
+    assert capsys.readouterr().err == f"{whole} is not verified: damage to its files goes unnoticed\n"
+
+
 # Crashes
 
 
@@ -176,7 +185,7 @@ def total_calls(monkeypatch, folder, model):
     return len(calls)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "input/output error"), Killed()])
+@pytest.mark.parametrize("error", [OSError(errno.EBADF, "bad file descriptor"), Killed()])
 def test_a_save_that_fails_anywhere_leaves_the_old_or_the_new(tmp_path, make_model, monkeypatch, error):
     old, new = make_model(), make_model()
     save_checkpoint(tmp_path / "best", old)
@@ -217,21 +226,27 @@ def test_a_process_killed_anywhere_leaves_the_old_or_the_new(tmp_path, make_mode
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "words"),
     [
-        OSError(errno.ENOSPC, "no space"),
-        OSError(errno.EDQUOT, "quota"),
-        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        (OSError(errno.ENOSPC, "no space"), "no room to write"),
+        (OSError(errno.EDQUOT, "quota"), "no room to write"),
+        (OSError(errno.EFBIG, "too large"), "no room to write"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "no room to write",
+        ),
+        (OSError(errno.EIO, "input/output error"), "the disk fails to write"),
+        (OSError(errno.EROFS, "read-only"), "the disk fails to write"),
     ],
 )
-def test_a_full_disk_is_said_and_costs_nothing(tmp_path, make_model, monkeypatch, error):
+def test_a_full_or_failing_disk_is_said_and_costs_nothing(tmp_path, make_model, monkeypatch, error, words):
     old = make_model()
     save_checkpoint(tmp_path / "best", old)
     total = total_calls(monkeypatch, tmp_path / "best", old)
     for at in range(1, total):  # the last call removes the old folder, which nothing depends on
         with monkeypatch.context() as patch:
             count_calls(patch, at, lambda: throw(error))
-            with pytest.raises(OutOfDiskError, match=r"no room to write .*best"):
+            with pytest.raises(OutOfDiskError, match=rf"{words} .*best.*; what was saved before is whole"):
                 save_checkpoint(tmp_path / "best", old)
         assert torch.equal(embeddings(load_checkpoint(tmp_path / "best").model), embeddings(old))
         clean(tmp_path)
@@ -259,6 +274,20 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path, make_model):
     (tmp_path / "empty").mkdir()
     save_checkpoint(tmp_path / "empty", make_model())
     assert load_checkpoint(tmp_path / "empty")
+
+
+def test_a_damaged_checkpoint_of_a_run_is_replaced_whatever_it_lost(tmp_path, make_model, save):
+    step = tmp_path / "checkpoints" / "step-3"
+    for spoil in (lambda file: file.unlink(), lambda file: file.unlink() or file.mkdir()):
+        save(step)
+        spoil(step / "manifest.json")
+        save_checkpoint(step, make_model())
+        assert load_checkpoint(step)
+    (step / "manifest.json").unlink()
+    (step / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="something else than a checkpoint"):
+        save_checkpoint(step, make_model())
+    assert (step / "notes.txt").read_text() == "mine"
 
 
 # The checkpoints of a run

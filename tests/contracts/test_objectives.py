@@ -13,6 +13,7 @@ from bothways.model.heads import HEADS, Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.classification import Classification
 from bothways.objectives.contrastive import Contrastive
+from bothways.objectives.hybrid import Hybrid
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.objectives.span import Span
 from bothways.training.config import OptimizerConfig, TrainingConfig
@@ -49,6 +50,20 @@ def masked_lm():
     return Case(objective, rows, {"masked_lm": 8, "next_sentence": 4})
 
 
+def hybrid():
+    masked = MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=20, special_ids=(0, 1, 2, 3), pairs="none")
+    objective = Hybrid(causal=CausalLM(bos_id=1, eos_id=2), masked=masked)
+    first, second, third, fourth = map(np.array, TEXTS)
+    draw = np.random.default_rng(0)
+    rows = [
+        masked.sequence(first, first[:0], True, draw),
+        objective.continuation(second, prefix=2),
+        objective.continuation(third, last=False).cut(1, len(third)),
+        masked.sequence(fourth, fourth[:0], True, draw),
+    ]
+    return Case(objective, rows, {"causal_lm": 7, "masked_lm": 2}, attention="causal", pooling="last")
+
+
 def classification():
     rows = [
         row(text, "bidirectional", targets={"classification": Target(index=np.array([0]), value=np.array([label]))})
@@ -76,7 +91,7 @@ def contrastive():
     return Case(Contrastive(), rows, {"contrastive": 4})
 
 
-CASES = {case.__name__: case for case in (causal_lm, masked_lm, classification, span, contrastive)}
+CASES = {case.__name__: case for case in (causal_lm, masked_lm, hybrid, classification, span, contrastive)}
 
 
 @pytest.fixture(params=discover.names("objectives"))
@@ -130,7 +145,7 @@ def test_its_counts_are_known_before_and_agree_with_its_targets(case, packed):
     batch = collate([join(case.rows)] if packed else case.rows)
     losses = case.objective.loss(make_model(case), batch)
     assert {name: loss.count for name, loss in losses.items()} == case.objective.counts(batch) == case.counts
-    assert all(loss.weight == 1 for loss in losses.values())
+    assert all(0 < loss.weight <= 1 for loss in losses.values())
 
 
 def test_its_losses_are_sums_that_do_not_depend_on_packing(case):
@@ -144,17 +159,19 @@ def test_its_losses_are_sums_that_do_not_depend_on_packing(case):
 
 
 class Nudged:
-    """A model whose head of a name says something a little different: what it says, plus an input."""
+    """A model whose head of a name says something a little different: what it says, plus an input for each position."""
+
+    cross_entropy = Model.cross_entropy
 
     def __init__(self, model, head, nudge):
-        self._model, self._head, self._nudge = model, head, nudge
+        self._model, self._head, self._nudge, self.heads = model, head, nudge, model.heads
 
     def __call__(self, batch):
         return self._model(batch)
 
     def read(self, head, hidden_states, batch):
         said = self._model.read(head, hidden_states, batch)
-        return said + self._nudge if head == self._head else said
+        return said + self._nudge[batch.targets[head].index] if head == self._head else said
 
 
 def test_its_gradient_is_right(case):
@@ -164,7 +181,8 @@ def test_its_gradient_is_right(case):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for head in case.objective.heads:
-        nudge = torch.zeros_like(model.read(head, model(batch), batch), requires_grad=True)
+        said = model.read(head, model(batch), batch)
+        nudge = said.new_zeros(batch.input_ids.numel(), said.shape[1], requires_grad=True)
 
         def total(nudge, head=head):
             losses = case.objective.loss(Nudged(model, head, nudge), batch)

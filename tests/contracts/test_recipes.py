@@ -53,10 +53,11 @@ def shrunk(experiment):
     small = replace(model, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
     with torch.device("meta"):
         large = Model(model, {"language_model": 0}).num_parameters() > LARGE
+    rows = 16 if model.hybrid else 1  # of a hybrid some of each kind
     return replace(
         experiment,
         model=small if large else model,
-        training=replace(training, steps=2, batch_tokens=training.row_length, precision="fp32", save_every=1),
+        training=replace(training, steps=2, batch_tokens=rows * training.row_length, precision="fp32", save_every=1),
     )
 
 

@@ -30,7 +30,12 @@ OTHERS = ("the", "moves", "holds", "reads", "under", "over", "a", "small", "larg
 
 # Columns that need something else than any text, and the perfect predictions of tasks whose answers are no columns.
 COLUMNS = {"label": lambda number: ("nature", "machine")[number % 2]}
-PERFECT = {"retrieval": lambda examples: [{"ranking": [number]} for number in range(len(examples))]}
+PERFECT = {
+    "retrieval": lambda examples: [{"ranking": [number]} for number in range(len(examples))],
+    "minimal_pairs": lambda examples: [{"good": -1.0, "bad": -2.0} for _ in examples],
+}
+# Worse predictions, where those of other examples would be no worse.
+WORSE = {"minimal_pairs": lambda examples: [{"good": -2.0, "bad": -1.0} for _ in examples]}
 
 POSITIONS = 48
 TRUNK = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -40,6 +45,9 @@ CASES = [
     for name in discover.names("tasks")
     for attention in ([get_task(name).ATTENTION] if get_task(name).ATTENTION else KINDS)
 ]
+TRAINED = [case for case in CASES if get_task(case[0]).TRAINABLE]
+trained_only = pytest.mark.parametrize("case", TRAINED, ids="-".join)
+measured_only = pytest.mark.parametrize("case", [case for case in CASES if case not in TRAINED], ids="-".join)
 STEPS = 30
 SETTINGS = Finetuning(
     batch_size=8,
@@ -148,7 +156,7 @@ def task(name, examples):
 @pytest.fixture
 def loaded(task, attention, folders):
     torch.manual_seed(0)
-    return load(folders[attention], heads=task.objective().heads)
+    return load(folders[attention], heads=task.heads())
 
 
 # What it says of itself
@@ -161,7 +169,7 @@ def test_it_describes_itself(name, task):
     assert all(meaning for meaning in {**task.INPUTS, **task.ANSWERS}.values())
     assert not task.INPUTS.keys() & task.ANSWERS.keys()
     assert task.BASELINE
-    assert task.objective().heads.keys() <= HEADS.keys()
+    assert task.heads().keys() <= HEADS.keys()
 
 
 def test_it_is_restored_to_what_it_was_when_it_was_saved(name, task, examples):
@@ -181,6 +189,7 @@ def test_models_that_read_the_other_way_are_refused(name, task, attention):
 # Rows to learn from
 
 
+@trained_only
 def test_rows_hold_targets_that_the_objective_reads(task, loaded, examples):
     heads = task.objective().heads
     for example in examples:
@@ -194,6 +203,7 @@ def test_rows_hold_targets_that_the_objective_reads(task, loaded, examples):
             assert 0 <= target.index.min() <= target.index.max() < len(row)
 
 
+@trained_only
 def test_rows_do_not_tell_the_answer_to_what_reads_them(task, loaded, examples):
     """Where an answer is a class, the input is the same whatever it is; where it is written, nobody sees ahead."""
     if isinstance(task.objective(), CausalLM):
@@ -207,6 +217,7 @@ def test_rows_do_not_tell_the_answer_to_what_reads_them(task, loaded, examples):
         assert rows[0].input_ids.tolist() == rows[1].input_ids.tolist()
 
 
+@trained_only
 @pytest.mark.parametrize("positions", [POSITIONS, 16, 512])
 def test_a_very_long_text_is_cut_to_what_the_model_can_hold(task, loaded, examples, positions):
     config = dataclasses.replace(loaded.model.config, max_position_embeddings=positions)
@@ -221,11 +232,16 @@ def test_a_very_long_text_is_cut_to_what_the_model_can_hold(task, loaded, exampl
             assert all(target.index.max() < len(row) for target in row.targets.values())
 
 
-def test_a_very_long_text_can_be_answered(task, loaded, examples):
+def test_a_very_long_text_can_be_answered_or_is_refused(task, loaded, examples):
     long = {column: " ".join(make_text(number, column) for number in range(300)) for column in task.INPUTS}
+    if not task.TRAINABLE:
+        with pytest.raises(UserError, match="reads at most"):
+            task.predict(loaded, [examples[1], {**examples[0], **long}])
+        return
     assert len(task.predict(loaded, [{**examples[0], **long}, examples[1]])) == 2
 
 
+@trained_only
 def test_the_loss_is_finite_and_its_counts_are_told_before(task, loaded, examples):
     batch = collate([task.render(example, loaded.tokenizer, loaded.model.config) for example in examples])
     objective = task.objective()
@@ -234,6 +250,7 @@ def test_the_loss_is_finite_and_its_counts_are_told_before(task, loaded, example
     assert all(loss.sum.isfinite() and loss.count > 0 for loss in losses.values())
 
 
+@trained_only
 def test_some_steps_lower_the_loss(task, loaded, examples):
     settings = dataclasses.replace(SETTINGS, batch_size=len(examples))
     curve = finetune_model(task, loaded, examples, settings=settings).curve
@@ -286,7 +303,8 @@ def test_the_model_is_left_as_it_was(task, loaded, examples):
 def test_the_perfect_prediction_has_the_best_figures(name, task, examples):
     found = task.measure(perfect(name, task, examples), examples)
     assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-6)
-    worse = task.measure(perfect(name, task, examples)[1:] + perfect(name, task, examples)[:1], examples)
+    best = perfect(name, task, examples)
+    worse = task.measure(WORSE[name](examples) if name in WORSE else best[1:] + best[:1], examples)
     assert worse[task.MONITOR] < 0.9
     assert all(0 <= value <= found[name] for name, value in worse.items())
 
@@ -360,6 +378,7 @@ def test_no_example_at_all_is_refused(name):
 # All the way, as a user goes
 
 
+@trained_only
 def test_from_files_over_a_run_to_scores(name, attention, folders, tmp_path):
     task = get_task(name)
     examples = make_examples(task, 16)
@@ -377,4 +396,21 @@ def test_from_files_over_a_run_to_scores(name, attention, folders, tmp_path):
     predictions = predict(name, model=run, examples=file)
     assert all(map(close, predict(name, model=run, examples=examples), predictions))
     measured = task.restored(load(run).labels).measure(predictions, examples)
+    assert measured == pytest.approx({figure: found.value for figure, found in scores.metrics.items()})
+
+
+@measured_only
+def test_what_is_not_trained_says_so_and_measures_a_pretrained_model(name, task, folders, attention, tmp_path):
+    examples = make_examples(task, 16)
+    file = tmp_path / "examples.jsonl"
+    file.write_text("".join(json.dumps(example) + "\n" for example in examples), encoding="utf-8")
+    with pytest.raises(UserError, match="for evaluation only"):
+        task.objective()
+    with pytest.raises(UserError, match="for evaluation only"):
+        finetune(name, model=folders[attention], train=file, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    scores = evaluate(name, model=folders[attention], test=file, out=tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores.to_dict()
+    predictions = predict(name, model=folders[attention], examples=file)
+    measured = task.measure(predictions, examples)
     assert measured == pytest.approx({figure: found.value for figure, found in scores.metrics.items()})

@@ -22,8 +22,9 @@ from rich.console import Console
 
 from bothways.errors import UserError
 from bothways.evaluation import wording
-from bothways.evaluation.curves import Bar, Line, Panel, bar_chart, confusion_matrix, line_chart, plot_metrics
+from bothways.evaluation.curves import Bar, Line, Panel, bar_chart, confusion_matrix, line_chart
 from bothways.evaluation.digest import arms, headlines, metrics, pretraining_headline, winner
+from bothways.evaluation.loss_curves import plot_metrics
 from bothways.evaluation.report import render_html, summary_table, write_report
 from bothways.evaluation.wording import CHINESE, Wording, compact, count, size
 from bothways.progress import display
@@ -669,7 +670,7 @@ def test_plot_metrics_takes_the_last_word_on_a_step_and_notes_torn_lines(
     with display():
         plot_metrics(tmp_path / "torn.jsonl", tmp_path / "torn.svg")
     plot_metrics(tmp_path / "whole.jsonl", tmp_path / "whole.svg")
-    assert "torn.jsonl, line 6: not JSON" in capsys.readouterr().err.replace("\n", "")
+    assert "torn.jsonl, line 6: not a record" in capsys.readouterr().err.replace("\n", "")
     assert (tmp_path / "torn.svg").read_bytes() == (tmp_path / "whole.svg").read_bytes()
 
 

@@ -48,6 +48,75 @@ def test_each_token_is_scored_from_both_sides(make_model, make_texts, batch_toke
         np.testing.assert_allclose(part, pseudo_alone(model, text), atol=1e-10)
 
 
+def test_the_frame_is_neither_hidden_nor_scored(make_model, make_texts):
+    model, texts = make_model(**BERT), make_texts(6, 3, 2)
+    whole = pseudo_log_likelihoods(model, texts, MASK)
+    inner = pseudo_log_likelihoods(model, texts, MASK, frame=(2, 0))
+    for one, other in zip(whole, inner, strict=True):
+        np.testing.assert_allclose(one[2:], other, atol=1e-12)
+    assert [len(part) for part in pseudo_log_likelihoods(model, texts, MASK, frame=(1, 1))] == [4, 1, 0]
+
+
+def test_the_rest_of_a_word_is_hidden_with_a_token(make_model, make_texts):
+    model, (text,) = make_model(**BERT), make_texts(7)
+    # words: [cls], one token, three tokens, one token, [sep]
+    goes_on = [False, False, False, True, True, False, False]
+    hidden_with = {1: [1], 2: [2, 3, 4], 3: [3, 4], 4: [4], 5: [5]}
+    expected = []
+    for position, hidden in hidden_with.items():
+        copy = [MASK if at in hidden else token for at, token in enumerate(text)]
+        expected.append(float(log_probabilities(model, copy, position)[text[position]]))
+    (found,) = pseudo_log_likelihoods(model, [text], MASK, frame=(1, 1), continues=[goes_on])
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_a_word_never_reaches_into_the_frame(make_model, make_texts):
+    model, (text,) = make_model(**BERT), make_texts(5)
+    words = [[False, False, True, True, end] for end in (False, True)]
+    one, other = (pseudo_log_likelihoods(model, [text], MASK, frame=(1, 1), continues=[each])[0] for each in words)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_words_of_one_token_change_nothing(make_model, make_texts):
+    model, texts = make_model(**BERT), make_texts(5, 3)
+    words = [[False] * len(text) for text in texts]
+    plain, by_word = (pseudo_log_likelihoods(model, texts, MASK, continues=each) for each in (None, words))
+    for one, other in zip(plain, by_word, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_shifted_model_is_read_at_the_position_before(make_model, make_texts):
+    model, (text,) = make_model(**BERT), make_texts(5)
+    (found,) = pseudo_log_likelihoods(model, [text], MASK, frame=(1, 1), shifted=True)
+    copies = {at: [*text[:at], MASK, *text[at + 1 :]] for at in (1, 2, 3)}
+    expected = [float(log_probabilities(model, copy, at - 1)[text[at]]) for at, copy in copies.items()]
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_a_hybrid_is_scored_both_ways_whatever_its_settings_prefer(make_model, make_texts, attention):
+    texts = make_texts(5, 9)
+    hybrid = make_model(hybrid=True, attention=attention)
+    for way, score_texts in (("causal", log_likelihoods), ("bidirectional", pseudo_log_likelihoods)):
+        alone = make_model(attention=way)
+        alone.load_state_dict(hybrid.state_dict())
+        extra = [MASK] if way == "bidirectional" else []
+        for one, other in zip(score_texts(hybrid, texts, *extra), score_texts(alone, texts, *extra), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_in_float32_a_score_does_not_depend_on_the_batch(make_model, make_texts, attention):
+    model = make_model(dtype=torch.float32, attention=attention, initializer_range=0.2)
+    texts = make_texts(*LENGTHS, 7, 8, 9, 10, 11)
+    extra = [MASK] if attention == "bidirectional" else []
+    function = log_likelihoods if attention == "causal" else pseudo_log_likelihoods
+    together = function(model, texts, *extra)
+    for text, found in zip(texts, together, strict=True):
+        (alone,) = function(model, [text], *extra, batch_tokens=1)
+        np.testing.assert_allclose(found.sum(), alone.sum(), atol=1e-5)
+
+
 def test_probabilities_of_all_continuations_sum_to_one(make_model, make_texts):
     model, (text,) = make_model(), make_texts(4)
     last = [part[-1] for part in log_likelihoods(model, [[*text, token] for token in range(29)])]
@@ -123,6 +192,8 @@ def test_what_cannot_be_scored_is_refused(make_model):
             log_likelihoods(model, [text])
         with pytest.raises(UserError, match=message):
             pseudo_log_likelihoods(bert, [text], MASK)
+    with pytest.raises(UserError, match=r"sequences\[1\] has 2 tokens, fewer than its frame of 3"):
+        pseudo_log_likelihoods(bert, [[1, 2, 3], [1, 2]], MASK, frame=(2, 1))
     with pytest.raises(UserError, match=r"mask_id\[0\] holds token id 31"):
         pseudo_log_likelihoods(bert, [[1]], 31)
     with pytest.raises(UserError, match="unknown head of this model: 'language_model'"):

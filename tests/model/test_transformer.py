@@ -78,7 +78,7 @@ def test_every_option_gives_finite_states_and_moves_every_weight(make_config, op
 
 def test_every_option_is_tried():
     tried = {name for settings in OPTIONS.values() for name in settings}
-    elsewhere = {"norm_eps", "initializer_range", "max_position_embeddings"}
+    elsewhere = {"norm_eps", "initializer_range", "max_position_embeddings", "hybrid"}
     sizes = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"}
     assert tried | elsewhere | sizes == set(TransformerConfig.__dataclass_fields__)
 

@@ -10,8 +10,11 @@ OBJECTIVE = CausalLM(bos_id=BOS, eos_id=EOS)
 
 
 def prepare(corpus, length, documents=None, seed=0):
+    """Return the rows of documents, put back in the order of the text."""
     documents = np.arange(len(corpus)) if documents is None else np.array(documents)
-    return list(OBJECTIVE.prepare(corpus, documents, length, np.random.default_rng(seed)))
+    rows = list(OBJECTIVE.prepare(corpus, documents, length, np.random.default_rng(seed)))
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
 
 
 def target(row):
@@ -45,13 +48,24 @@ def test_no_document_sees_another(make_numbered):
     assert row.reach.tolist() == list(range(11))
 
 
-def test_documents_come_in_the_order_asked_for_and_nothing_is_drawn(make_numbered):
+def test_documents_are_laid_out_in_the_order_asked_for(make_numbered):
     corpus = make_numbered([[2], [3], [4]])
-    rows = prepare(corpus, 4, documents=[2, 0], seed=1)
-    again = prepare(corpus, 4, documents=[2, 0], seed=2)
     expected = [BOS, *corpus.document(2), BOS, *corpus.document(0)]
-    assert np.concatenate([row.input_ids for row in rows]).tolist() == expected
-    assert [row.input_ids.tolist() for row in rows] == [row.input_ids.tolist() for row in again]
+    for seed in (1, 2):
+        rows = prepare(corpus, 4, documents=[2, 0], seed=seed)
+        assert np.concatenate([row.input_ids for row in rows]).tolist() == expected
+
+
+def test_rows_come_in_random_order_so_that_a_long_text_is_spread(make_numbered):
+    corpus = make_numbered([[40] * 10])
+
+    def first_tokens(seed):
+        rows = OBJECTIVE.prepare(corpus, np.array([0]), 8, np.random.default_rng(seed))
+        return [int(row.input_ids[0]) for row in rows]
+
+    one, other = first_tokens(1), first_tokens(2)
+    assert one != other != sorted(other)
+    assert sorted(one) == sorted(other)
 
 
 def test_what_stands_before_a_target_text_is_read_and_not_predicted():

@@ -589,3 +589,78 @@ def test_losses_are_named_after_the_pairs(make_model, make_numbered, pairs):
     names = ["masked_lm"] if pairs == "none" else ["masked_lm", "sentence_order"]
     losses = made.loss(make_model(made.heads, attention="bidirectional"), batch)
     assert list(losses) == list(made.counts(batch)) == names
+
+
+# Spans, shifted targets, a share that falls.
+
+
+def spans_of(index):
+    """Return the lengths of the runs of neighbours."""
+    return [len(run) for run in np.split(index, np.flatnonzero(np.diff(index) > 1) + 1)]
+
+
+def test_neighbours_are_masked_together():
+    text = np.arange(100, 1100)
+    shares = {}
+    for longest in (1, 3):
+        made = objective(vocab_size=2000, pairs="none", longest_span=longest, length=1200)
+        runs = [
+            length
+            for seed in range(20)
+            for length in spans_of(made.sequence(text, text[:0], True, rng(seed)).targets["language_model"].index)
+        ]
+        shares[longest] = np.mean(runs)
+    # at 15 % chance alone joins some; spans of 1 to 3 are 2 long on average
+    assert shares[1] == pytest.approx(1 / 0.85, rel=0.05)
+    assert shares[3] == pytest.approx(2 / 0.85, rel=0.1)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 8])
+@pytest.mark.parametrize("size", [1, 2, 5, 40, 333])
+def test_spans_keep_to_the_share(longest, size):
+    made = objective(vocab_size=2000, pairs="none", longest_span=longest, length=400)
+    for seed in range(5):
+        row = made.sequence(np.arange(100, 100 + size), np.zeros(0, dtype=np.int64), True, rng(seed))
+        index = row.targets["language_model"].index
+        assert len(index) == max(1, round(0.15 * (size + 2)))
+        assert len(set(index.tolist())) == len(index)
+        assert original(row).tolist() == [CLS, *range(100, 100 + size), SEP]
+
+
+def test_spans_of_words_end_where_words_do():
+    continues = np.zeros(2000, dtype=bool)
+    continues[101:200:3] = continues[102:200:3] = True  # words of three tokens: 100 101 102, 103 104 105, …
+    made = objective(vocab_size=2000, pairs="none", longest_span=3, continues_word=continues, length=200)
+    lengths = []
+    for seed in range(40):
+        row = made.sequence(np.arange(100, 199), np.zeros(0, dtype=np.int64), True, rng(seed))
+        values = sorted(row.targets["language_model"].value.tolist())
+        assert all(value in values for first in values for value in range(first - (first - 100) % 3, first + 1))
+        lengths += spans_of(np.array(values))
+    assert set(lengths) >= {3, 6, 9}
+
+
+def test_a_token_may_be_predicted_from_the_position_before_it():
+    text = np.arange(10, 30)
+    plain, shifted = (
+        objective(pairs="none", shifted=each).sequence(text, text[:0], True, rng(4)) for each in (False, True)
+    )
+    one, other = plain.targets["language_model"], shifted.targets["language_model"]
+    assert np.array_equal(plain.input_ids, shifted.input_ids)
+    assert np.array_equal(one.value, other.value)
+    assert np.array_equal(one.index - 1, other.index)
+    assert other.index.min() >= 0
+
+
+def test_the_share_goes_in_a_line_and_the_length_to_the_rows():
+    made = objective(mask_share=0.3, final_mask_share=0.15, length=128)
+    assert [made.at(done, 256).mask_share for done in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.225, 0.15])
+    assert (made.at(0.0, 256).length, made.at(0.0, 64).length) == (128, 64)
+    assert objective(mask_share=0.3).at(0.7, 64).mask_share == 0.3
+
+
+def test_rows_shorter_than_its_length_get_shorter_sequences(make_corpus):
+    corpus = make_corpus([[[token] * 7 for token in range(10, 30)] for _ in range(20)])
+    rows = list(objective(length=128).prepare(corpus, everything(corpus), 32, rng()))
+    assert max(map(len, rows)) == 32
+    assert np.mean([len(row) for row in rows]) > 28

@@ -30,7 +30,7 @@ def test_our_sizes_have_the_parameters_that_the_readme_says(size, millions):
 
 def test_published_models_have_their_published_size():
     assert parameters("gpt2-small", {"language_model": 0}) == 124_439_808
-    assert parameters("bert-base", {"language_model": 0, "next_sentence": 2}) == 110_106_428
+    assert parameters("bert-base-uncased", {"language_model": 0, "next_sentence": 2}) == 110_106_428
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -44,17 +44,18 @@ def test_a_bert_is_the_gpt_of_its_size_looking_both_ways(size):
 def test_the_objective_and_the_tokenizer_suit_the_model(name):
     experiment = recipe(name)
     masked = experiment.model.attention == "bidirectional"
-    assert experiment.objective.name == ("masked_lm" if masked else "causal_lm")
+    one_way = "hybrid" if experiment.model.hybrid else "causal_lm"
+    assert experiment.objective.name == ("masked_lm" if masked else one_way)
     assert experiment.tokenizer == ("wordpiece" if masked else "bpe")
 
 
 def test_names_are_sorted_and_all_can_be_found():
     assert recipe_names() == sorted(set(recipe_names()))
-    assert {"gpt-tiny", "bert-mini", "gpt2-small", "bert-base"} <= set(recipe_names())
+    assert {"gpt-tiny", "bert-mini", "gpt2-small", "bert-base-uncased"} <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", ["gpt-min", "GPT-MINI", "gpt", ""])
 def test_an_unknown_name_is_refused_with_those_that_exist(name):
-    with pytest.raises(UserError, match=r"unknown recipe .*; legal: bert-base, bert-mini") as caught:
+    with pytest.raises(UserError, match=r"unknown recipe .*; legal: bert-base, bert-base-uncased") as caught:
         recipe(name)
     assert ("Did you mean 'gpt-mini'?" in str(caught.value)) == (name.lower() in ("gpt-min", "gpt-mini"))

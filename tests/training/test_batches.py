@@ -8,6 +8,7 @@ import pytest
 from bothways.batch import PADDING, Target, row
 from bothways.errors import UserError
 from bothways.training.batches import ExampleBatches, PretrainingBatches, batches_of
+from bothways.training.config import TrainingConfig
 
 
 def ids(step):
@@ -37,8 +38,9 @@ def make_batches(monkeypatch, corpus):
     monkeypatch.setattr(PretrainingBatches, "CHUNK_TOKENS", 100)
 
     def make(objective, corpus=corpus, **settings):
-        given = {"row_length": 16, "batch_tokens": 64, "micro_batch_tokens": 32, "seed": 3}
-        return PretrainingBatches(corpus, objective, **{**given, **settings})
+        given = {"row_length": 16, "batch_tokens": 64, "micro_batch_tokens": 32, **settings}
+        seed = given.pop("seed", 3)
+        return PretrainingBatches(corpus, objective, TrainingConfig(**given), seed=seed)
 
     return make
 
@@ -77,7 +79,7 @@ def test_a_position_is_a_snapshot(make_batches, causal):
     batches = make_batches(causal)
     before = batches.position
     first = ids(next(batches))
-    assert before == {"epoch": 0, "chunk": 0, "row": 0} != batches.position
+    assert before == {"step": 0, "epoch": 0, "chunk": 0, "row": 0, "begun": 0} != batches.position
     before["row"] = 99
     batches.position["row"] = 99
     again = make_batches(causal)
@@ -85,7 +87,7 @@ def test_a_position_is_a_snapshot(make_batches, causal):
     again.seek(start)
     assert ids(next(again)) == first
     assert ids(next(batches)) == ids(next(again))
-    assert start == {"epoch": 0, "chunk": 0, "row": 0}
+    assert start == before | {"row": 0}
 
 
 def test_the_seed_decides_everything(make_batches, objective):
@@ -353,3 +355,67 @@ def test_rows_are_as_long_as_the_longest_example_needs():
     assert batch.input_ids.shape == (1, 103)
     [alone] = batches_of([row(np.arange(112), "causal"), row(np.arange(3), "causal")])
     assert alone.input_ids.shape == (2, 112)
+
+
+# Ramps.
+
+
+def growing(**settings):
+    return {"steps": 40, "row_length": 64, "batch_tokens": 256, "micro_batch_tokens": 128, **settings}
+
+
+def test_batches_grow_by_whole_rows(make_batches, causal):
+    batches = make_batches(causal, **growing(row_length=16, batch_ramp_share=0.5))
+    rows = [sum(len(batch.input_ids) for batch in next(batches)) for _ in range(30)]
+    assert rows == sorted(rows)
+    assert (rows[0], rows[10], rows[20], rows[29]) == (4, 10, 16, 16)
+
+
+def test_rows_grow_where_a_chunk_begins_and_no_step_is_larger_than_it_should_be(make_batches, objective):
+    batches = make_batches(objective, **growing(length_ramp_share=0.8))
+    lengths, tokens = [], []
+    for _ in range(40):
+        step = next(batches)
+        lengths.append([batch.input_ids.shape[1] for batch in step])
+        tokens.append(sum(batch.input_ids.numel() for batch in step))
+    assert lengths[0] == [32, 32]
+    assert lengths[39] == [64, 64]
+    assert max(map(max, lengths[:32])) == 32, "half of 64, and never less"
+    assert max(tokens) == 256
+    assert min(tokens) > 256 - 64
+
+
+def test_rows_of_two_lengths_are_never_in_one_batch(make_batches, causal):
+    batches = make_batches(causal, **growing(length_ramp_share=0.5, batch_tokens=1024, micro_batch_tokens=512))
+    mixed = 0
+    for _ in range(40):
+        step = next(batches)
+        mixed += len({batch.input_ids.shape[1] for batch in step}) > 1
+        assert all(batch.input_ids.numel() <= 512 for batch in step)
+        assert all((batch.sequence_ids[:, -1] != PADDING).sum() >= len(batch.input_ids) - 12 for batch in step)
+    assert mixed == 1
+
+
+def test_with_ramps_too_every_position_goes_on_as_if_never_cut(make_batches, objective):
+    settings = growing(length_ramp_share=0.6, batch_ramp_share=0.7)
+    batches = make_batches(objective, **settings)
+    steps = []
+    for _ in range(40):
+        position = json.loads(json.dumps(batches.position))
+        steps.append((position, ids(next(batches))))
+    for cut, (position, _) in enumerate(steps):
+        resumed = make_batches(objective, **settings)
+        resumed.seek(position)
+        assert [ids(next(resumed)) for _ in steps[cut:]] == [step for _, step in steps[cut:]]
+
+
+def test_an_objective_is_told_how_much_of_the_training_is_done(make_batches, masked):
+    from dataclasses import replace
+
+    batches = make_batches(replace(masked, mask_share=0.5, final_mask_share=0.1), steps=40)
+    shares = []
+    for _ in range(40):
+        step = next(batches)
+        shares.append(sum(len(batch.targets["language_model"].index) for batch in step) / len(real_tokens(step)))
+    assert np.mean(shares[:5]) == pytest.approx(0.45, abs=0.08)
+    assert np.mean(shares[-5:]) == pytest.approx(0.12, abs=0.05)

@@ -77,16 +77,9 @@ def train(kind):
     torch.manual_seed(experiment.seed)
     model = Model(experiment.model, objective.heads)
     training = experiment.training
-    batches = PretrainingBatches(
-        make_corpus(),
-        objective,
-        row_length=training.row_length,
-        batch_tokens=training.batch_tokens,
-        micro_batch_tokens=training.micro_batch_tokens,
-        seed=experiment.seed,
-    )
+    batches = PretrainingBatches(make_corpus(), objective, training, seed=experiment.seed)
     curve = Trainer(training, experiment.optimizer, seed=experiment.seed).fit(model, batches, objective).curve
-    names = [name for name in curve[0] if name not in ("step", "tokens", "seconds", "learning_rate")]
+    names = [name for name in curve[0] if name not in ("step", "tokens", "seconds", "gradient_norm", "learning_rate")]
     return {name: [record[name].hex() for record in curve] for name in names}
 
 

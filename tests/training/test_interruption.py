@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from bothways.progress import display
 from bothways.training.batches import PretrainingBatches
 from bothways.training.interruption import Interrupted, listen
 from bothways.training.trainer import Run, Trainer
@@ -26,7 +27,7 @@ def test_the_first_signal_is_a_request(number):
         os.kill(os.getpid(), number)
         assert stop
         assert stop.signal_number == number
-        assert handlers() == [signal.SIG_DFL] * 2  # so that the next one ends the process
+        assert signal.getsignal(number) == signal.SIG_DFL  # so that the next one ends the process
     assert handlers() == before
 
 
@@ -39,6 +40,36 @@ def test_the_second_signal_ends_the_process(number):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("True", -number)
+
+
+def test_while_saving_every_signal_is_noted_and_said(capsys):
+    before = handlers()
+    with display(), listen() as stop:
+        with stop.saving():
+            for number in (*BOTH, *BOTH):
+                os.kill(os.getpid(), number)
+        assert stop.signal_number == signal.SIGINT  # the first one tells the exit code
+        assert signal.SIG_DFL not in handlers()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        with stop.saving():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # as it was before that save
+    assert handlers() == before
+    said = capsys.readouterr().err.splitlines()
+    assert said[:4] == ["Saving; leaving when that is done"] * 4
+    assert said[4] == "Leaving after this step; the same signal again leaves at once, and loses the step"
+    assert said[5] == said[0]
+
+
+def test_a_signal_in_the_middle_of_a_line_is_heard_all_the_same(monkeypatch):
+    def busy(_):
+        raise RuntimeError("reentrant call")
+
+    monkeypatch.setattr("bothways.training.interruption.note", busy)
+    with listen() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
 
 
 def test_the_old_handlers_come_back_after_an_error():
@@ -89,7 +120,7 @@ def fit(make_model, make_training, adamw, corpus, causal):
         training = make_training(**settings)
         torch.manual_seed(0)
         model = make_model(hidden_dropout=0.1)
-        batches = PretrainingBatches(corpus, causal, row_length=16, batch_tokens=64, micro_batch_tokens=64, seed=0)
+        batches = PretrainingBatches(corpus, causal, training, seed=0)
         objective = Signalling(causal, call, number) if call else causal
         trained = Trainer(training, adamw, run=folder and Run(folder=folder)).fit(
             model, batches, objective, resume=True
@@ -111,10 +142,13 @@ def test_a_signal_lets_the_step_end_saves_and_leaves(fit, tmp_path, number):
     assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in whole.state_dict().items())
 
 
-def test_a_signal_in_the_last_step_changes_nothing(fit, tmp_path):
-    _, trained = fit(tmp_path, call=4)
-    assert trained.steps == 4
+def test_a_signal_in_the_last_step_is_not_lost(fit, tmp_path):
+    with pytest.raises(Interrupted, match="stopped after step 4 of 4") as caught:
+        fit(tmp_path, call=4)
+    assert caught.value.exit_code == 143
     assert (tmp_path / "last").is_dir()
+    _, trained = fit(tmp_path)
+    assert trained.steps == 4
 
 
 def test_without_a_run_there_is_nothing_to_go_on_with(fit):

@@ -1,24 +1,106 @@
+import ctypes
 import json
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from bothways.errors import UserError
+from bothways.training import machine
 from bothways.training.machine import (
+    FEWEST_COMPILED_STEPS,
     autocast,
     default_device,
     describe_machine,
     has_bf16,
     keep_freed_memory,
     measured_peak,
+    resolve_compile,
     resolve_precision,
 )
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def test_keeping_freed_memory_is_possible_where_glibc_is():
     assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_kept_memory_is_not_asked_for_again():
+    program = (
+        "import resource, sys, torch\n"
+        "from bothways.training.machine import keep_freed_memory\n"
+        "keep = sys.argv[1] == 'keep' and keep_freed_memory()\n"
+        "def faults(times):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(times):\n"
+        "        torch.empty(2**24).fill_(1.0)\n"  # 64 MiB: twice what glibc would learn to keep by itself
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "faults(12)\n"
+        "print(faults(6))\n"
+    )
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", program, way], capture_output=True, check=True).stdout)
+        for way in ("keep", "give")
+    }
+    assert faults["keep"] < faults["give"] / 2, faults
+
+
+class OldLibrary:
+    """A C library that refuses large thresholds, as some versions of glibc do."""
+
+    def __init__(self, largest):
+        self.largest, self.calls = largest, []
+
+    def mallopt(self, name, value):
+        taken = name != -3 or value <= self.largest
+        self.calls += [(name, value)] if taken else []
+        return int(taken)
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(2**30, 2**30), (2**25, 2**25)])
+def test_the_largest_threshold_that_the_library_takes_is_set(monkeypatch, largest, expected):
+    library = OldLibrary(largest)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    assert keep_freed_memory() is True
+    assert library.calls == [(-3, expected), (-1, 2**31 - 1)]
+
+
+def test_memory_is_left_alone_where_the_library_cannot_be_told(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: OldLibrary(0))
+    assert keep_freed_memory() is False
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())  # musl has no mallopt
+    assert keep_freed_memory() is False
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: OldLibrary(2**30))
+    assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "steps", "able", "expected"),
+    [
+        ("auto", GPU, FEWEST_COMPILED_STEPS, True, True),
+        ("auto", GPU, FEWEST_COMPILED_STEPS - 1, True, False),
+        ("auto", GPU, FEWEST_COMPILED_STEPS, False, False),
+        ("auto", CPU, 10**6, True, False),
+        ("on", CPU, 1, True, True),
+        ("off", GPU, 10**6, True, False),
+    ],
+)
+def test_when_layers_are_compiled(monkeypatch, setting, device, steps, able, expected):
+    monkeypatch.setattr(machine, "can_compile", lambda _: able)
+    assert resolve_compile(setting, device, steps=steps) is expected
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda _: False)
+    with pytest.raises(UserError, match=r"training\.compile=on .* g\+\+"):
+        resolve_compile("on", CPU, steps=1)
 
 
 @pytest.mark.parametrize(

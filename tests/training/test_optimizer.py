@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.optim import AdamW, Muon
+from torch.optim import AdamW
 
 from bothways.training.config import OptimizerConfig
+from bothways.training.muon import Muon
 from bothways.training.optimizer import make_optimizers, restore_state, set_learning_rate, state_tensors
 
 RATE = 0.01

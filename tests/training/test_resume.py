@@ -20,7 +20,7 @@ from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.shards import EncodedDocument, gather
-from bothways.training import trainer as trainer_module
+from bothways.training import fitting
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.tracking import read_metrics
@@ -76,9 +76,7 @@ def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, accept=N
         precision=precision,
         **{"steps": STEPS, "save_every": SAVE_EVERY, "evaluate_every": 2, **settings},
     )
-    batches = PretrainingBatches(
-        make_corpus(), make_objective(kind), row_length=16, batch_tokens=64, micro_batch_tokens=32, seed=0
-    )
+    batches = PretrainingBatches(make_corpus(), make_objective(kind), training, seed=0)
     trainer = Trainer(
         training,
         OptimizerConfig(name=optimizer),
@@ -170,8 +168,8 @@ def test_going_on_is_exactly_never_having_stopped(tmp_path, uninterrupted, arm, 
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (trainer_module, "restore_random_states"),
-        (trainer_module, "restore_state"),
+        (fitting, "restore_random_states"),
+        (fitting, "restore_state"),
         (PretrainingBatches, "seek"),
         (Model, "load_state_dict"),
     ],
@@ -337,9 +335,7 @@ def test_a_model_may_have_heads_that_the_objective_does_not_read(tmp_path):
     for folder, calls in (("whole", [99]), ("cut", [3, 99])):
         for call in calls:
             objective = Dying("gpt", call, cut)
-            batches = PretrainingBatches(
-                make_corpus(), make_objective("gpt"), row_length=16, batch_tokens=32, micro_batch_tokens=32, seed=0
-            )
+            batches = PretrainingBatches(make_corpus(), make_objective("gpt"), training, seed=0)
             model = make_model(ARMS[arm][0])
             model.add_head("classification", 3)
             trainer = Trainer(training, OptimizerConfig(), run=Run(folder=tmp_path / folder))

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from bothways.training.config import TrainingConfig
-from bothways.training.schedule import share_at
+from bothways.training.schedule import batch_tokens_at, done_at, row_length_at, share_at, total_tokens
 
 SCHEDULES = ["warmup_stable_decay", "cosine", "linear", "constant"]
 
@@ -67,3 +67,35 @@ def test_linear_is_a_line():
 
 def test_constant_stays():
     assert shares(steps=50, schedule="constant", warmup_share=0.2, final_share=0.0)[10:] == [1] * 40
+
+
+def test_batches_and_rows_are_as_large_as_asked_for():
+    config = TrainingConfig(steps=10, batch_tokens=512, row_length=128)
+    assert {batch_tokens_at(step, config) for step in range(12)} == {512}
+    assert {row_length_at(step, config) for step in range(12)} == {128}
+    assert total_tokens(config) == 5120
+    assert total_tokens(TrainingConfig(steps=10, batch_tokens=500, row_length=128)) == 3840  # whole rows
+
+
+def test_batches_grow_in_a_line_from_a_quarter():
+    config = TrainingConfig(steps=100, batch_tokens=4000, row_length=128, batch_ramp_share=0.6)
+    found = [batch_tokens_at(step, config) for step in range(100)]
+    assert found[:61] == [round(1000 + 3000 * step / 60) for step in range(61)]
+    assert set(found[60:]) == {4000}
+    assert total_tokens(config) == sum(found)
+
+
+def test_rows_are_a_quarter_then_half_then_whole():
+    config = TrainingConfig(steps=100, row_length=256, length_ramp_share=0.8)
+    found = [row_length_at(step, config) for step in range(100)]
+    assert found == [64] * 40 + [128] * 40 + [256] * 20
+
+
+@pytest.mark.parametrize(("row_length", "first"), [(256, 64), (64, 32), (32, 32), (20, 20)])
+def test_rows_are_never_too_short_to_learn_from(row_length, first):
+    assert row_length_at(0, TrainingConfig(steps=100, row_length=row_length, length_ramp_share=1.0)) == first
+
+
+def test_what_is_done_is_a_share():
+    config = TrainingConfig(steps=4)
+    assert [done_at(step, config) for step in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]

@@ -115,11 +115,13 @@ def test_what_does_not_go_together_is_refused(data, message):
 def rows_of(mixture, steps):
     """Return how many training rows come from the sea, and how many from the land."""
     tokenizer = Tokenizer.load(mixture.folder)
-    experiment = recipe("gpt-tiny").fitted_to(tokenizer).override(["training.row_length=32"])
-    objective = make_objective(experiment, tokenizer)
-    batches = PretrainingBatches(
-        mixture.train, objective, row_length=32, batch_tokens=320, micro_batch_tokens=320, seed=0
+    experiment = (
+        recipe("gpt-tiny")
+        .fitted_to(tokenizer)
+        .override(["training.row_length=32", "training.batch_tokens=320", "training.micro_batch_tokens=320"])
     )
+    objective = make_objective(experiment, tokenizer)
+    batches = PretrainingBatches(mixture.train, objective, experiment.training, seed=0)
     texts = [tokenizer.decode(row.tolist()) for _ in range(steps) for batch in next(batches) for row in batch.input_ids]
     found = {topic: sum(any(word in text for word in words) for text in texts) for topic, words in WORDS.items()}
     assert sum(found.values()) == len(texts) == 10 * steps, "no row is of both"

@@ -18,7 +18,7 @@ import bothways
 from bothways.checkpoints.manifest import write_manifest
 from bothways.cli import main
 from bothways.text.tokenizing.tokenizer import KINDS
-from bothways.training import trainer
+from bothways.training import fitting
 from bothways.training.batches import PretrainingBatches
 from bothways.training.tracking import read_metrics
 
@@ -63,7 +63,7 @@ def prepare(paths, out, *, tokenizer, vocab_size=80):
 
 def stopped_at(step, words):
     """Run a command line that is stopped by SIGTERM after a step."""
-    take_step = trainer._Fitting.take_step
+    take_step = fitting.Fitting.take_step
 
     def stop_after(fitting):
         losses = take_step(fitting)
@@ -72,7 +72,7 @@ def stopped_at(step, words):
         return losses
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer._Fitting, "take_step", stop_after)
+        patch.setattr(fitting.Fitting, "take_step", stop_after)
         assert Said(words).code == 143
 
 
@@ -284,7 +284,7 @@ def test_a_run_of_an_earlier_version_is_refused_in_words(run):
 def seen(monkeypatch):
     """Return the steps of training that are taken from here on, each as position before it and token ids."""
     steps = []
-    take, train = PretrainingBatches.__next__, trainer._Fitting.take_step
+    take, train = PretrainingBatches.__next__, fitting.Fitting.take_step
 
     def record(batches):
         position = batches.position
@@ -297,7 +297,7 @@ def seen(monkeypatch):
             patch.setattr(PretrainingBatches, "__next__", record)
             return train(fitting)
 
-    monkeypatch.setattr(trainer._Fitting, "take_step", train_recorded)
+    monkeypatch.setattr(fitting.Fitting, "take_step", train_recorded)
     return steps
 
 
@@ -324,7 +324,7 @@ def test_a_run_that_was_stopped_sees_the_same_text_and_ends_the_same(tmp_path, s
     assert len({json.dumps(ids) for _, ids in seen}) == 6
     assert position == straight[5][0]
     assert all(isinstance(value, int) for value in position.values())
-    assert len(position) == (7 if "land" in data else 3)
+    assert len(position) == (10 if "land" in data else 5)
     weights = [(tmp_path / run / "last/model.safetensors").read_bytes() for run in ("stopped", "straight")]
     assert weights[0] == weights[1]
 
@@ -332,16 +332,16 @@ def test_a_run_that_was_stopped_sees_the_same_text_and_ends_the_same(tmp_path, s
 DEADLY = """
 import os, signal, sys
 from bothways.cli import main
-from bothways.training import trainer
+from bothways.training import fitting
 
-take_step = trainer._Fitting.take_step
+take_step = fitting.Fitting.take_step
 
 def die_in_the_fourth(fitting):
     if fitting.step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return take_step(fitting)
 
-trainer._Fitting.take_step = die_in_the_fourth
+fitting.Fitting.take_step = die_in_the_fourth
 main(sys.argv[1:])
 """
 

@@ -6,16 +6,23 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from bothways.advise.workload import Workload, count_parameters, rows_of, share_predicted, without_ramps, workload_of
 from bothways.config import Config
 from bothways.errors import UserError
 from bothways.experiment import Corpora, Experiment, in_shares, make_batches
 from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
-from bothways.training.machine import default_device
+from bothways.training.config import TrainingConfig
+from bothways.training.machine import default_device, measured_peak, resolve_precision
+from bothways.training.schedule import total_tokens
 from bothways.training.trainer import Trainer
 
 TRIAL_SECONDS = 3.0
 RESERVE = 0.06  # of the budget, for evaluation and saving
+LIKELY_SHARE = 0.4  # of the machine's peak that a training reaches, before anything is measured
+MOST_STEPS = 10**9  # that a run may have
+SHORTEST_TRIAL = 128  # tokens of a step that is tried
+_TRIAL_STEPS = 4  # the fewest that a trial takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,22 @@ class Plan(Config):
     epochs: float  # how often the text is seen; of several corpora, the one that is seen most often
     parameters: int
     minutes: float | None
+    chosen_recipe: str | None = None  # where a family was named and the size was chosen
+    chosen_settings: tuple[str, ...] = ()  # that were chosen along with it
+    reasons: tuple[str, ...] = ()  # why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A measured speed.
+
+    Attributes:
+        seconds: of a whole step.
+        tokens: of the steps that were tried: those of a whole step, or fewer.
+    """
+
+    seconds: float
+    tokens: int
 
 
 def plan_steps(
@@ -39,22 +62,33 @@ def plan_steps(
     Raises:
         UserError: the budget is too short for a single step.
     """
-    with torch.device("meta"):  # shapes alone: no memory, no random numbers
-        parameters = Model(experiment.model, objective.heads).num_parameters()
     seconds = None
     steps = experiment.training.steps
     if minutes is not None:
-        if not 0 < minutes < 10**7:
-            raise UserError(f"--minutes must be above 0, not {minutes}")
-        seconds = measure_step(experiment, objective, corpora)
-        steps = int(minutes * 60 * (1 - RESERVE) / seconds)
+        check_minutes(minutes)
+        workload = workload_of(experiment, objective, share_predicted(experiment, objective, corpora))
+        seconds = try_steps(experiment, objective, corpora, workload).seconds
+        steps = steps_in(minutes, seconds, experiment.training, workload)
         if steps < 1:
             raise UserError(
                 f"{minutes:g} minutes are not enough for one step, which takes {seconds:.1f} seconds here; give more time "
                 "or a smaller recipe"
             )
-    row_length = experiment.training.row_length
-    tokens = steps * max(1, experiment.training.batch_tokens // row_length) * row_length
+    return make_plan(experiment, objective, corpora, steps=steps, seconds=seconds, minutes=minutes)
+
+
+def make_plan(
+    experiment: Experiment,
+    objective: PretrainingObjective,
+    corpora: Corpora,
+    *,
+    steps: int,
+    seconds: float | None,
+    minutes: float | None,
+) -> Plan:
+    """Return the plan of a run of so many steps, of which each takes so many seconds."""
+    parameters = count_parameters(experiment, objective)
+    tokens = total_tokens(replace(experiment.training, steps=steps))
     return Plan(
         steps=steps,
         seconds_per_step=None if seconds is None else round(seconds, 4),
@@ -66,17 +100,91 @@ def plan_steps(
     )
 
 
+def check_minutes(minutes: float) -> None:
+    """Refuse a budget that makes no sense.
+
+    Raises:
+        UserError: it is not above 0, or longer than twenty years.
+    """
+    if not 0 < minutes < 10**7:
+        raise UserError(f"--minutes must be above 0, not {minutes}")
+
+
+def steps_in(minutes: float, seconds: float, training: TrainingConfig, workload: Workload) -> int:
+    """Return how many steps fit a budget; where batches grow, the first ones take less time.
+
+    Args:
+        minutes: the budget.
+        seconds: of a step at its full size.
+        training: says how batches grow.
+        workload: of a step at its full size.
+    """
+    sample = 1000
+    share = total_tokens(replace(training, steps=sample)) / (sample * workload.tokens)
+    mean = (share * workload.model_flops + workload.optimizer_flops) / workload.flops
+    return min(MOST_STEPS, int(minutes * 60 * (1 - RESERVE) / (seconds * mean)))
+
+
+def try_steps(
+    experiment: Experiment,
+    objective: PretrainingObjective,
+    corpora: Corpora,
+    workload: Workload,
+    *,
+    trial_seconds: float | None = None,
+    rate: float | None = None,
+) -> Trial:
+    """Measure the seconds of one training step, on steps of fewer tokens where whole ones would take too long.
+
+    Args:
+        experiment: its settings.
+        objective: what is minimised.
+        corpora: where the trial's text comes from.
+        workload: of a step.
+        trial_seconds: about how long the trial may take; None: ``TRIAL_SECONDS``.
+        rate: FLOP/s that are likely; None: a share of the machine's peak.
+    """
+    seconds = TRIAL_SECONDS if trial_seconds is None else trial_seconds
+    likely = rate or LIKELY_SHARE * measured_peak(resolve_precision(experiment.training.precision, default_device()))
+    trial = trial_of(experiment, workload, affordable=seconds * likely / _TRIAL_STEPS)
+    tried = workload_of(trial, objective, workload.predicted_share)
+    measured = measure_step(trial, objective, corpora, trial_seconds=seconds)
+    return Trial(seconds=measured * workload.flops / tried.flops, tokens=tried.tokens)
+
+
+def trial_of(experiment: Experiment, workload: Workload, *, affordable: float) -> Experiment:
+    """Return the experiment with steps of about so many floating point operations at most.
+
+    They have fewer rows, and where one row is too much and rows may be of any length, a shorter one.
+    """
+    if workload.flops <= affordable:
+        return experiment
+    training = experiment.training
+    left = max(0.0, affordable - workload.optimizer_flops)
+    tokens = int(left / workload.model_flops * workload.tokens)
+    row_length = training.row_length
+    if experiment.objective.name == "causal_lm":
+        row_length = min(row_length, max(SHORTEST_TRIAL, tokens))
+    whole = rows_of(tokens, row_length) * row_length
+    return replace(experiment, training=replace(training, batch_tokens=whole, row_length=row_length))
+
+
 def measure_step(
     experiment: Experiment, objective: PretrainingObjective, corpora: Corpora, *, trial_seconds: float = TRIAL_SECONDS
 ) -> float:
-    """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``."""
+    """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``.
+
+    Where batches or rows grow, it is a step at its full size.
+    """
+    experiment = without_ramps(experiment)
     training = experiment.training
     with torch.random.fork_rng():
         model = Model(experiment.model, objective.heads).to(default_device())
     batches = make_batches(experiment, objective, corpora)
     best, steps, start = math.inf, 1, time.perf_counter()
     while True:
-        trainer = Trainer(replace(training, steps=steps, on_nonfinite="skip"), experiment.optimizer)
+        trial = replace(training, steps=steps, on_nonfinite="skip")
+        trainer = Trainer(trial, experiment.optimizer, description="Measuring the speed")
         trained = trainer.fit(model, batches, objective)
         if steps > 1:  # the first step also warms up; the quickest trial is the one that nothing disturbed
             best = min(best, trained.seconds / trained.steps)

@@ -80,7 +80,7 @@ class AutoModelForSequenceClassification:
             raise UserError(f"num_labels must be a whole number of at least 2, not {num_labels!r}")
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            loaded = load(name_or_folder, heads={HEAD: num_labels or 0})
+            loaded = load(name_or_folder, heads={HEAD: num_labels or 0}, attention="bidirectional")
         tokenizer = AutoTokenizer.of_model(loaded.tokenizer, loaded.folder) if loaded.tokenizer else None
         model = loaded.model.eval().to(default_device())
         return cls(model, tokenizer=tokenizer, labels=_stored_labels(loaded), num_labels=num_labels)

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bothways.batch import Attention
 from bothways.checkpoints.family import family_for, family_of
 from bothways.checkpoints.files import read_object
 from bothways.checkpoints.folders import USED, checkpoints_in, clean, newest_complete, write_folder
@@ -27,7 +28,9 @@ from bothways.checkpoints.settings import left_over, put_back
 from bothways.checkpoints.tensors import WEIGHTS, StoredTensors, read_tensors, weight_files, write_tensors
 from bothways.checkpoints.weights import from_tensors, outputs, to_tensors
 from bothways.errors import UserError
+from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
+from bothways.progress import note
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
 CONFIG = "config.json"
 TRAINING = "training.safetensors"
 STATE = "state.json"
+OTHER_CONFIG = "config.bidirectional.json"  # of a hybrid: its weights as a BERT, for other people's programs
 
 
 def save_checkpoint(
@@ -67,18 +71,21 @@ def save_checkpoint(
         state: what training needs to go on: plain JSON values.
         details: further plain values for ``config.json``.
     Raises:
-        OutOfDiskError: there is no room; what was there before is whole.
+        OutOfDiskError: there is no room, or the disk fails; what was there before is whole.
         NonFiniteError: a weight is infinite or undefined.
         UserError: the place cannot be written, or holds something else than a checkpoint.
     """
     family = family_for(model.config)
-    config = _write_config(model, tokenizer, labels)
+    config = _write_config(model, model.config, tokenizer, labels)
     assert not set(config) & set(details or {}), "details may not replace what config.json holds already"
     weights = to_tensors(model, family)
 
     def write(into: Path) -> None:
         write_tensors(into / WEIGHTS, weights)
         _write_json(into / CONFIG, {**config, **(details or {})})
+        if model.config.hybrid:
+            as_bert = model.config.read_as("bidirectional")
+            _write_json(into / OTHER_CONFIG, _write_config(model, as_bert, tokenizer, labels))
         if tokenizer is not None:
             tokenizer.save(into)
         if training is not None:
@@ -89,10 +96,12 @@ def save_checkpoint(
     write_folder(Path(folder), write)
 
 
-def _write_config(model: Model, tokenizer: Tokenizer | None, labels: Sequence[str] | None) -> dict[str, Any]:
-    family, heads = family_for(model.config), outputs(model)
-    values = family.write_config(model.config, heads)
-    extra = {"heads": heads, "settings": left_over(model.config, family.read_config(values))}
+def _write_config(
+    model: Model, trunk: TransformerConfig, tokenizer: Tokenizer | None, labels: Sequence[str] | None
+) -> dict[str, Any]:
+    family, heads = family_for(trunk), outputs(model)
+    values = family.write_config(trunk, heads)
+    extra = {"heads": heads, "settings": left_over(trunk, family.read_config(values))}
     return {
         **values,
         "dtype": str(model.transformer.embed_tokens.weight.dtype).removeprefix("torch."),
@@ -168,18 +177,32 @@ def load(
     *,
     revision: str | None = None,
     heads: Mapping[str, int] | None = None,
+    attention: Attention | None = None,
     verify: bool = True,
 ) -> Loaded:
-    """Load a run, a folder, or a model of the Hugging Face Hub; see ``resolve`` and ``load_checkpoint``."""
-    return load_checkpoint(resolve(name_or_folder, revision), heads=heads, verify=verify)
+    """Load a run, a folder, or a model of the Hugging Face Hub; see ``resolve`` and ``load_checkpoint``.
+
+    That something is loaded without being verified is said aloud.
+    """
+    folder = resolve(name_or_folder, revision)
+    if not verify:
+        note(f"{folder} is not verified: damage to its files goes unnoticed")
+    return load_checkpoint(folder, heads=heads, attention=attention, verify=verify)
 
 
-def load_checkpoint(folder: str | Path, *, heads: Mapping[str, int] | None = None, verify: bool = True) -> Loaded:
+def load_checkpoint(
+    folder: str | Path,
+    *,
+    heads: Mapping[str, int] | None = None,
+    attention: Attention | None = None,
+    verify: bool = True,
+) -> Loaded:
     """Load a checkpoint of ours, or a folder in Hugging Face's format. No code in it is ever run.
 
     Args:
         folder: with ``config.json`` and ``model.safetensors`` (or several files and their index).
         heads: the heads that the model shall have, with the number of outputs (0: as stored); None: those stored.
+        attention: which way a hybrid shall read; other models read as they do.
         verify: check the hash of every file, where there is a manifest.
     Raises:
         DamagedFileError: a file is not what the manifest says, or no valid file of its kind.
@@ -197,6 +220,8 @@ def load_checkpoint(folder: str | Path, *, heads: Mapping[str, int] | None = Non
     if not isinstance(extra, Mapping):
         raise UserError(f"config.json: bothways must be a JSON object, not {extra!r}")
     config = put_back(family.read_config(values), extra.get("settings"))
+    if attention is not None and config.hybrid:
+        config = config.read_as(attention)
     stored = StoredTensors(weight_files(folder))
     fitted = from_tensors(stored, family, config, _stored_heads(extra) if heads is None else heads)
     if heads is None and fitted.new_heads:

@@ -15,6 +15,7 @@ from bothways.progress import note
 # What a folder of ours may hold and a loader will read.
 USED = (
     "config.json",
+    "config.bidirectional.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",
@@ -25,8 +26,9 @@ USED = (
 )
 _STEP = re.compile(r"step-(0|[1-9][0-9]{0,17})")
 _LEFT_OVER = re.compile(r"\.(tmp|old)-(.+)-[0-9a-f]{32}")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAILING = (errno.EIO, errno.EROFS)  # a disk that has errors, and one that the system made read-only because of them
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -36,7 +38,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         target: the folder; one of ours that is already there is replaced.
         write: writes the files into the empty folder it is given; the manifest is added after it.
     Raises:
-        OutOfDiskError: there is no room; what was there before is whole.
+        OutOfDiskError: there is no room, or the disk fails; what was there before is whole.
         UserError: the place cannot be written, or something else is there.
     """
     temporary = _beside(target, "tmp")
@@ -71,10 +73,16 @@ def _beside(target: Path, kind: str) -> Path:
 def _check_replaceable(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{str(target)!r} is not a folder; choose another place")
-    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file() and not _is_damaged_step(target):
         raise UserError(
             f"{str(target)!r} holds something else than a checkpoint, and is not replaced; choose another place"
         )
+
+
+def _is_damaged_step(folder: Path) -> bool:
+    """Whether this was a checkpoint of a run: a run that was resumed from an earlier one comes by here again."""
+    ours = folder.parent.name == "checkpoints" and _STEP.fullmatch(folder.name) is not None
+    return ours and all(path.name in (*USED, MANIFEST) for path in folder.iterdir())
 
 
 def _sync(folder: Path) -> None:
@@ -115,6 +123,10 @@ def _explain(error: Exception, target: Path) -> Exception:
     if number in _FULL:
         return OutOfDiskError(
             f"there is no room to write {str(target)!r}; what was saved before is whole. Free some disk"
+        )
+    if number in _FAILING:
+        return OutOfDiskError(
+            f"the disk fails to write {str(target)!r} ({os.strerror(number)}); what was saved before is whole"
         )
     if number in _REFUSED:
         return UserError(f"{str(target)!r} cannot be written: {os.strerror(number)}")

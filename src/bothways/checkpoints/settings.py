@@ -22,7 +22,7 @@ LIMITS = {
 NULLABLE = ("num_key_value_heads", "head_size")
 
 # What may differ without changing what a trunk computes: it matters to training, or to heads that are not there yet.
-FREE = ("hidden_dropout", "attention_dropout", "initializer_range", "pooling", "pooler")
+FREE = ("hidden_dropout", "attention_dropout", "initializer_range", "pooling", "pooler", "hybrid")
 
 
 def read_settings(values: Mapping[str, Any], fields: Mapping[str, str], **fixed: Any) -> TransformerConfig:

@@ -66,14 +66,16 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def table(rows: Iterable[Sequence[Any]], *, columns: Sequence[str] = ("", "")) -> "RenderableType":
-    """Return rows as a table; text stands left, numbers right."""
+def table(
+    rows: Iterable[Sequence[Any]], *, columns: Sequence[str] = ("", ""), words: Sequence[str] = ()
+) -> "RenderableType":
+    """Return rows as a table; the first column and those named in ``words`` stand left, numbers right."""
     from rich.table import Table
     from rich.text import Text
 
     made = Table(show_header=any(columns))
     for at, column in enumerate(columns):
-        made.add_column(column, justify="right" if at else "left", overflow="fold")
+        made.add_column(column, justify="left" if not at or column in words else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(in_words(value)) for value in row))  # Text: "[MASK]" is no colour
     return made

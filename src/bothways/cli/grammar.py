@@ -112,6 +112,22 @@ settings = click.option(
 resume = click.option(
     "--resume", is_flag=True, help="Go on with the interrupted run in --out, or start it if there is none."
 )
+wandb = click.option(
+    "--wandb", metavar="PROJECT", help="Send the records to this project of Weights & Biases, too (bothways[wandb])."
+)
+chart = click.option(
+    "--out", type=FILE, metavar="PAGE.html|.svg|.png", help="Draw the curves of all of them, on a page or as a picture."
+)
+along = click.option(
+    "--x", type=click.Choice(["steps", "tokens", "seconds", "flops"]), default="steps", help="What the curves go along."
+)
+verify = click.option(
+    "--no-verify",
+    "verify",
+    is_flag=True,
+    callback=lambda _context, _parameter, given: not given,
+    help="Load without comparing the files with their hashes.",
+)
 model = click.option(
     "--model", required=True, metavar="MODEL", help="A run, a model's folder, or a name on the Hugging Face Hub."
 )

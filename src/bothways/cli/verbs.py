@@ -1,6 +1,7 @@
 """The verbs and their flags; what a verb does is the Python function of its name, imported when it runs."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,21 @@ import click
 
 import bothways
 from bothways.cli.answer import Answer, flat, in_words, next_step, table, to_json
-from bothways.cli.grammar import FILE, Verb, Verbs, as_json, model, resume, seed, settings, several
+from bothways.cli.grammar import (
+    FILE,
+    Verb,
+    Verbs,
+    along,
+    as_json,
+    chart,
+    model,
+    resume,
+    seed,
+    settings,
+    several,
+    verify,
+    wandb,
+)
 from bothways.config import read_json
 from bothways.errors import UserError
 
@@ -131,6 +146,44 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
     return Answer(values={**values, "read": counted, "dropped": dropped}, shown=shown)
 
 
+@command.command(cls=Verb, epilog="bothways plan gpt --data data --minutes 60")
+@click.argument("recipe", metavar="RECIPE|FAMILY")
+@click.option(
+    "--data",
+    type=FILE,
+    multiple=True,
+    required=True,
+    metavar="DATA[:WEIGHT]",
+    help="What bothways prepare made; repeated, several are mixed.",
+)
+@click.option("--minutes", type=float, metavar="M", help="Time to train; a FAMILY's size is chosen from it.")
+@settings
+@as_json
+def plan(recipe: str, data: Sequence[Path], **options: Any) -> Answer:
+    """Say what a pretraining would take and come to, before it is paid for.
+
+    How large a model, how many tokens and steps, how long on this machine (a short trial), how much memory, disk,
+    energy and money, the loss to expect, and the same on named GPUs. RECIPE is {recipes}, or an experiment.json; of a
+    FAMILY (gpt, bert, hybrid) the size is chosen. Nothing is written.
+    """
+    from bothways.advise import forecast_words as words
+
+    found = bothways.plan(recipe, data=data, **options)
+    weighed = [table(words.candidate_rows(found), columns=words.CANDIDATE_COLUMNS)] if found.candidates else []
+    size = ["--minutes", f"{found.plan.minutes:g}"] if found.plan.minutes else []
+    changes = [word for setting in options["settings"] for word in ("--set", setting)]
+    given = [word for folder in data for word in ("--data", folder)]
+    shown = [
+        f"{found.recipe} on {found.machine}",
+        *weighed,
+        table(words.main_rows(found)),
+        table(words.gpu_rows(found), columns=words.GPU_COLUMNS),
+        *words.sentences(found),
+        next_step("pretrain", recipe, *given, "--out", "RUN", *size, *changes),
+    ]
+    return Answer(values=found.to_dict(), shown=shown)
+
+
 @command.command(cls=Verb, epilog="bothways pretrain gpt-mini --data data --out gpt --minutes 30")
 @click.argument("recipe")
 @click.option(
@@ -152,11 +205,14 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
     metavar="NAME...",
     help="What may differ from the run that is resumed: data, or settings such as training.learning_rate.",
 )
+@wandb
+@verify
 @as_json
 def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
     """Train a GPT or a BERT on prepared text.
 
-    RECIPE is {recipes}, or an experiment.json. Stopped by Ctrl-C or SIGTERM, a run saves itself first.
+    RECIPE is {recipes}, a family (gpt, bert, hybrid: the size is chosen from --minutes), or an
+    experiment.json. Stopped by Ctrl-C or SIGTERM, a run saves itself first.
     """
     done = bothways.pretrain(recipe, out=out, **options)
     values = done.to_dict()
@@ -175,6 +231,8 @@ def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
 @settings
 @resume
 @seed
+@wandb
+@verify
 @as_json
 def finetune(task: str, out: Path, **options: Any) -> Answer:
     """Teach a model a task by examples.
@@ -192,7 +250,9 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
 @several("--test", "test", required=True, text="Files of examples that the model has not seen.")
 @click.option("--out", type=FILE, metavar="FILE", help="Write the scores to this JSON file, too.")
 @click.option("--fail-on-overlap", is_flag=True, help="Refuse examples that the model was fine-tuned on (exit code 2).")
+@click.option("--attention", type=click.Choice(["causal", "bidirectional"]), help="Which way a hybrid reads.")
 @seed
+@verify
 @as_json
 def evaluate(task: str, **options: Any) -> Answer:
     """Measure a model on examples.
@@ -217,6 +277,7 @@ def evaluate(task: str, **options: Any) -> Answer:
 @click.option("--input", "source", type=FILE, default="-", metavar="FILE|-", help="Examples; -: lines of stdin.")
 @click.option("--out", type=FILE, default="-", metavar="FILE|-", help="Where to; -: stdout.")
 @seed
+@verify
 @as_json
 def predict(task: str, source: Path, out: Path, **options: Any) -> Answer:
     """Let a model answer.
@@ -253,9 +314,48 @@ def predict(task: str, source: Path, out: Path, **options: Any) -> Answer:
     "--repetition-penalty", type=float, default=1.1, metavar="R", help="Over 1: fewer words that were there already."
 )
 @seed
+@verify
 @as_json
-def generate(prompt: str, model: str, **options: Any) -> Answer:
+def generate(prompt: str, model: str, verify: bool, **options: Any) -> Answer:
     """Let a GPT go on with a text; without a PROMPT it begins one."""
     prompt = os.fsencode(prompt).decode("utf-8", "surrogateescape")  # a locale without UTF-8 has read it otherwise
-    (text,) = bothways.generate(model, prompt, **options)
+    (text,) = bothways.generate(model, prompt, verify=verify, **options)
     return Answer(values={"model": model, "prompt": prompt, "text": text, **options}, shown=[text])
+
+
+@command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")
+@click.argument("folder", type=FILE, default=Path(), metavar="[DIR]")
+@click.option(
+    "--sort", default="name", metavar="NAME", help="Sort by name, state, steps, tokens, best or another figure."
+)
+@chart
+@along
+@as_json
+def runs(folder: Path, **options: Any) -> Answer:
+    """List the runs below a folder, whatever state they are in.
+
+    DIR is the folder where you are, if none is given. A run is running, finished, interrupted (--resume goes on with it)
+    or failed.
+    """
+    found = bothways.runs(folder, **options)
+    narrow = shutil.get_terminal_size((160, 24)).columns < 140
+    head, *lines = found.rows(narrow=narrow)
+    words = ("recipe", "data", "state")
+    shown = [table(lines, columns=head, words=words) if lines else f"There are no runs in {folder}"]
+    shown += [f"Passed over {path}: {reason}" for path, reason in found.unreadable]
+    shown += [f"Curves: {found.out}"] if found.out else []
+    return Answer(values=found.to_dict(), shown=shown)
+
+
+@command.command(cls=Verb, epilog="bothways compare models/gpt-a models/gpt-b")
+@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN...")
+@chart
+@along
+@as_json
+def compare(runs: Sequence[Path], **options: Any) -> Answer:
+    """Say in which settings runs differ, and what came of each."""
+    found = bothways.compare(*runs, **options)
+    head, *lines = found.rows()
+    shown = [table(lines, columns=head), f"{in_words(found.same)} settings are the same in all of them"]
+    shown += [f"Curves: {found.out}"] if found.out else []
+    return Answer(values=found.to_dict(), shown=shown)

@@ -1,26 +1,24 @@
-"""Charts as SVG text: curves with yardsticks, bars with whiskers, a confusion matrix, and a run's ``loss.svg``.
+"""Charts as SVG text: curves with yardsticks, bars with whiskers, a confusion matrix.
 
 Matplotlib draws through its objects alone: no pyplot, no window, no state between calls.
 The same input gives the same bytes.
 """
 
-import json
+import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bothways.errors import UserError
-from bothways.evaluation.svg import FONT_SIZE, clean, color, drawing, standalone, to_svg
-from bothways.evaluation.wording import METRICS, compact
-from bothways.progress import note
+from bothways.evaluation.svg import FONT_SIZE, clean, color, drawing, to_svg
+from bothways.evaluation.wording import compact
 
 _WIDTH = 5.4  # inches; the same for every chart, so that a page shows all of them at one scale
 
@@ -36,6 +34,8 @@ class Line:
     noisy: bool = False
     """Draw it pale, with its moving average in front."""
     smoothed_label: str = "smoothed"
+    dots: bool = True
+    """Draw each point of a curve of few points, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def line_chart(*panels: Panel) -> str:
     with drawing():
         figure = Figure(figsize=(_WIDTH * len(panels), 3.1))
         for index, panel in enumerate(panels):
-            _draw_panel(figure.add_axes(_beside(index, len(panels))), panel)
+            plot_panel(figure.add_axes(_beside(index, len(panels))), panel)
         return to_svg(figure, title="; ".join(panel.title for panel in panels))
 
 
@@ -114,55 +114,15 @@ def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[float]], *
         return to_svg(figure, title=title)
 
 
-def plot_metrics(metrics_file: Path, out: Path) -> None:
-    """Draw a run's ``metrics.jsonl`` (loss by step, and each measure of the evaluations) to an SVG file at ``out``.
-
-    A step that occurs twice, as after a resumption, counts as it was last written. A line that is not JSON, as a power
-    cut leaves it, is skipped with a note. Raises UserError where the file is missing or holds nothing to draw.
-    """
-    losses: dict[float, float] = {}
-    measures: dict[str, dict[float, float]] = {}
-    for record in _records(metrics_file):
-        step: float = record["step"]
-        if _drawable(record.get("loss")):
-            losses[step] = record["loss"]
-        for metric, value in (record.get("validation") or {}).items():
-            if _drawable(value):
-                measures.setdefault(metric, {})[step] = value
-    panels = list(_run_panels(losses, measures))
-    if not panels:
-        raise UserError(f"{metrics_file} holds no loss and no evaluation to draw; train for at least one step first")
-    out.write_bytes(standalone(line_chart(*panels)).encode())
+def to_png(figure: Figure) -> bytes:
+    """Write a figure, inside ``drawing()``, as a picture on white; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, facecolor="#ffffff", metadata={"Software": None})
+    return buffer.getvalue()
 
 
-def _run_panels(losses: dict[float, float], measures: dict[str, dict[float, float]]) -> Iterator[Panel]:
-    """The panels of one run: the loss, in training and in validation, then each further measure."""
-    lines = [Line(label="training", points=sorted(losses.items()), color="gpt", noisy=True)] if losses else []
-    if validation := measures.pop("loss", None):
-        lines.append(Line(label="validation", points=sorted(validation.items()), color="bert"))
-    if lines:
-        yield Panel(title="Loss", x_label="step", lines=lines)
-    for metric, values in measures.items():
-        title = METRICS[metric][0] if metric in METRICS else metric.replace("_", " ")
-        line = Line(label="validation", points=sorted(values.items()), color="bert")
-        yield Panel(title=title, x_label="step", lines=[line])
-
-
-def _records(metrics_file: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a metrics file that belong to a step."""
-    if not metrics_file.is_file():
-        raise UserError(f"there is no metrics file at {metrics_file}; give the metrics.jsonl of a run")
-    for number, line in enumerate(metrics_file.read_text("utf-8", "replace").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            note(f"{metrics_file}, line {number}: not JSON; left out of the plot")
-            continue
-        if isinstance(record, dict) and _drawable(record.get("step")):
-            yield record
-
-
-def _drawable(value: Any) -> bool:
+def drawable(value: Any) -> bool:
+    """Whether this is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -171,7 +131,8 @@ def _beside(index: int, count: int) -> tuple[float, float, float, float]:
     return (index + 0.105) / count, 0.16, 0.865 / count, 0.7
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def plot_panel(axes: Axes, panel: Panel) -> None:
+    """Draw a panel on axes, inside ``drawing()``."""
     axes.set_title(clean(panel.title), loc="left", color=color("ink"), weight="bold", pad=14 if panel.lines else 6)
     axes.set_xlabel(clean(panel.x_label), color=color("muted"))
     for line in panel.lines:
@@ -186,11 +147,21 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     _draw_yardsticks(axes, panel.yardsticks)
-    if len(labels := axes.get_legend_handles_labels()[1]) > 1:
-        legend = axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.985), ncols=len(labels), handlelength=1.2)
-        legend.set(frame_on=False)
-        for text in legend.get_texts():
-            text.set_color(color("muted"))
+    named = list(zip(*axes.get_legend_handles_labels(), strict=True))
+    if len(named) > 1:
+        place_legend(axes, named)
+
+
+def place_legend(axes: Axes, named: Sequence[tuple[Any, str]]) -> Legend:
+    """Write what curves are called above the right end of their axes: handles of matplotlib and labels."""
+    handles, labels = zip(*named, strict=True)
+    legend = axes.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=(1.01, 0.985), ncols=len(labels), handlelength=1.2
+    )
+    legend.set(frame_on=False)
+    for text in legend.get_texts():
+        text.set_color(color("muted"))
+    return legend
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
@@ -199,14 +170,14 @@ def _draw_line(axes: Axes, line: Line) -> None:
     if line.noisy and many:
         axes.plot(x, y, color=color(line.color), alpha=0.35, linewidth=0.8, label=clean(line.label))
         label = clean(line.smoothed_label)
-        axes.plot(x, _moving_average(y), color=color(line.color), linewidth=1.8, label=label)
+        axes.plot(x, moving_average(y), color=color(line.color), linewidth=1.8, label=label)
     else:
         axes.plot(x, y, color=color(line.color), linewidth=1.8, label=clean(line.label))
-        if not many:  # dots without an edge: a style sheet does not reach the edge of an SVG marker
+        if line.dots and not many:  # dots without an edge: a style sheet does not reach the edge of an SVG marker
             axes.plot(x, y, "o", color=color(line.color), markersize=4.5, markeredgewidth=0)
 
 
-def _moving_average(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def moving_average(y: Sequence[float] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The mean of a window of a thirtieth of the curve, narrower at its ends."""
     window = np.ones(max(3, len(y) // 30))
     averages: np.ndarray[Any, Any] = np.convolve(y, window, "same") / np.convolve(np.ones_like(y), window, "same")

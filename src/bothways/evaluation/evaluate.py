@@ -77,6 +77,9 @@ def intervals(
     task: Task, predictions: Sequence[Prediction], examples: Sequence[Example], *, seed: int = 0
 ) -> dict[str, Interval]:
     """Return each figure with its 95 % interval: most are means, and the examples' own scores are drawn from."""
+    own = task.intervals(predictions, examples, seed=seed)
+    if own is not None:
+        return own
     each = task.measure_each(predictions, examples)
     pairs = list(zip(predictions, examples, strict=True))
 

@@ -1,6 +1,8 @@
 """How likely a model finds each token of a text.
 
-GPT says it in one pass, token after token; BERT is asked about one hidden token at a time. All values are in nats.
+GPT says it in one pass, token after token; BERT is asked about one hidden token at a time; a hybrid can be asked both
+ways. All values are in nats, and no value depends on what else is read with it, but for the rounding of float32 (about
+1e-6) or bfloat16 (some hundredths).
 """
 
 from bisect import bisect_right
@@ -17,7 +19,7 @@ from bothways.errors import UserError
 from bothways.inference.reading import ANSWERS, Precision, ask, check_sequences, read, require_head, split
 from bothways.model.heads import Model
 
-_AT_ONCE = 1024  # positions whose logits over the whole vocabulary are in memory together
+_AT_ONCE = 256  # positions whose logits over the whole vocabulary are in memory together: so many stay in a CPU's cache
 
 
 def log_likelihoods(
@@ -26,16 +28,16 @@ def log_likelihoods(
     """Return log p(token | tokens before it) for every token but the first, which has nothing before it.
 
     Args:
-        model: a causal one.
+        model: a causal one, or a hybrid.
         sequences: token ids; begin them with the token that begins a text, or the first word is not scored.
         batch_tokens: about how many tokens go through the model at once.
         precision: ``"fp32"`` or ``"bf16"``.
     Returns:
         For each sequence of T tokens the values [T - 1] of tokens 1 to T - 1.
     Raises:
-        UserError: the model is bidirectional, or a sequence is empty, too long, or no list of its token ids.
+        UserError: the model only reads both ways, or a sequence is empty, too long, or no list of its token ids.
     """
-    if model.config.attention == "bidirectional":
+    if model.config.attention == "bidirectional" and not model.config.hybrid:
         raise UserError(
             "a bidirectional model sees the token it should predict; ask for pseudo-log-likelihoods instead"
         )
@@ -60,48 +62,80 @@ def pseudo_log_likelihoods(
     sequences: Sequence[ArrayLike],
     mask_id: int,
     *,
+    frame: tuple[int, int] = (0, 0),
+    continues: Sequence[ArrayLike] | None = None,
+    shifted: bool = False,
     batch_tokens: int = 8192,
     precision: Precision = "fp32",
 ) -> list[NDArray[np.floating]]:
-    """Return log p(token | all other tokens) for every token: one masked copy of the text for each.
+    """Return log p(token | other tokens) for every token: one masked copy of the text for each.
+
+    Of a word of several tokens, the others all but give away the hidden one: a rare name would seem likely. So, where
+    ``continues`` tells the words, the rest of the word, to the right of the token, is hidden with it.
 
     Args:
-        model: a bidirectional one.
-        sequences: token ids, framed as in training ([CLS] … [SEP]); the frame is scored as well.
+        model: a bidirectional one, or a hybrid.
+        sequences: token ids, framed as in training ([CLS] … [SEP]).
         mask_id: the id of [MASK].
+        frame: how many tokens at the beginning and at the end of each sequence are never hidden, and have no value.
+        continues: for each sequence bool [T], whether a token goes on with the word of the token before it.
+        shifted: the model says a token at the position before it (objective ``MaskedLM.shifted``).
         batch_tokens: about how many tokens go through the model at once.
         precision: ``"fp32"`` or ``"bf16"``.
     Returns:
-        For each sequence of T tokens the values [T].
+        For each sequence of T tokens the values of its tokens, [T] less the frame.
     Raises:
-        UserError: the model is causal, or a sequence is empty, too long, or no list of its token ids.
+        UserError: the model only reads from left to right, a sequence is empty, too long, shorter than its frame, or no
+            list of the model's token ids.
 
-    Source: Salazar et al. 2020, equation 1.
+    Sources: Salazar et al. 2020, equation 1; with ``continues`` Kauf & Ivanova 2023, PLL-word-l2r.
     """
-    if model.config.attention == "causal":
+    if model.config.attention == "causal" and not model.config.hybrid:
         raise UserError("a causal model cannot see what follows a masked token; ask for log-likelihoods instead")
     require_head(model, "language_model")
     checked = check_sequences(model, sequences, "sequences")
     check_sequences(model, [[mask_id]], "mask_id")
-    firsts = np.cumsum([0, *map(len, checked)]).tolist()
-    original = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *checked]))
+    before, after = frame
+    assert not shifted or before > 0, "no position is before the first token"
+    counts = [len(ids) - before - after for ids in checked]
+    if min(counts, default=0) < 0:
+        number = next(number for number, count in enumerate(counts) if count < 0)
+        raise UserError(
+            f"sequences[{number}] has {len(checked[number])} tokens, fewer than its frame of {before + after}"
+        )
+    firsts = np.cumsum([0, *counts]).tolist()
+    stops = [_stops(ids, None if continues is None else continues[at], after) for at, ids in enumerate(checked)]
+    inner = [ids[before : len(ids) - after] for ids in checked]
+    original = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *inner]))
 
     def make_row(copy: int) -> Row:
         number = bisect_right(firsts, copy) - 1
-        position = copy - firsts[number]
+        position = copy - firsts[number] + before
         ids = checked[number].copy()
-        ids[position] = mask_id
-        return row(ids, "bidirectional", targets=ask(np.array([position]), copy))
+        ids[position : stops[number][position]] = mask_id
+        return row(ids, "bidirectional", targets=ask(np.array([position - shifted]), copy))
 
     def hidden_token(hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
         tokens = original[batch.targets[ANSWERS].value.cpu()].to(index.device)
         return _log_probabilities(model, hidden_states, batch, index, tokens)
 
-    lengths = [len(ids) for ids in checked for _ in ids]
+    lengths = [len(ids) for ids, count in zip(checked, counts, strict=True) for _ in range(count)]
     values = read(
         model, hidden_token, lengths=lengths, make_row=make_row, batch_tokens=batch_tokens, precision=precision
     )
-    return split(values, list(map(len, checked)))
+    return split(values, counts)
+
+
+def _stops(ids: NDArray[np.int64], continues: ArrayLike | None, after: int) -> NDArray[np.int64]:
+    """Return for each position the one before which masking ends: the end of its word, and never inside the frame."""
+    index = np.arange(len(ids))
+    if continues is None:
+        return index + 1
+    going_on = np.asarray(continues, dtype=bool)
+    assert going_on.shape == ids.shape, (going_on.shape, ids.shape)
+    begins = np.append(np.flatnonzero(~going_on), len(ids))
+    ends = begins[np.searchsorted(begins, index, side="right")]
+    return np.maximum(np.minimum(ends, len(ids) - after), index + 1)
 
 
 def _log_probabilities(model: Model, hidden_states: Tensor, batch: Batch, index: Tensor, tokens: Tensor) -> Tensor:

@@ -1,15 +1,22 @@
-"""Who may see whom, and softmax(QKᵀ/√d_k)V: the fast kernel, and the slow one that shows every number.
+"""Who may see whom, and softmax(QKᵀ/√d_k)V: the fast kernels, and the slow one that shows every number.
 
 Shapes: B rows, T query and S key positions, H heads, D size of a head.
 """
 
 import math
+from typing import TYPE_CHECKING, Union
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bothways.batch import Attention
+from bothways.model.kernels import attends_in_blocks
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+Mask = Union[Tensor, "BlockMask"]  # who may see whom: bool [B, 1, T, S], or the blocks of a GPU
 
 LONGEST_WHOLE = 512  # keys up to which a CPU attends by whole matrix products
 
@@ -31,6 +38,33 @@ def attention_mask(query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: 
     return (same & within)[:, None]
 
 
+def visible(
+    query_sequence_ids: Tensor,
+    reach: Tensor,
+    key_sequence_ids: Tensor,
+    *,
+    like: Tensor,
+    head_size: int,
+    dropout: float = 0.0,
+) -> Mask:
+    """Return who may see whom in the form that ``attend`` is fastest with: blocks on a GPU, else ``attention_mask``.
+
+    Args:
+        query_sequence_ids: [B, T].
+        reach: [B, T] index of the last visible key.
+        key_sequence_ids: [B, S]; the very tensor of the queries where there is no cache.
+        like: hidden states that will attend, for their device and dtype.
+        head_size: D.
+        dropout: probability of dropping an attention weight.
+    """
+    alone = key_sequence_ids is query_sequence_ids
+    if alone and attends_in_blocks(like, length=reach.shape[1], head_size=head_size, dropout=dropout):
+        from bothways.model.kernels_flex import block_mask
+
+        return block_mask(query_sequence_ids, reach)
+    return attention_mask(query_sequence_ids, reach, key_sequence_ids)
+
+
 def default_reach(sequence_ids: Tensor, attention: Attention) -> Tensor:
     """Return the reach that a purely causal or bidirectional model gives to packed rows.
 
@@ -49,17 +83,21 @@ def default_reach(sequence_ids: Tensor, attention: Attention) -> Tensor:
     return last.flip(1).cummin(dim=1).values.flip(1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
     """Attend with the fastest way there is for the device and the shape.
 
     Args:
         query: [B, H, T, D].
         key, value: [B, H or fewer, S, D]; fewer heads are shared by groups of query heads.
-        mask: bool [B, 1, T, S].
-        dropout: probability of dropping an attention weight.
+        mask: as ``visible`` or ``attention_mask`` gives it.
+        dropout: probability of dropping an attention weight; 0 with blocks.
     Returns:
         [B, H, T, D].
     """
+    if not isinstance(mask, Tensor):
+        from bothways.model.kernels_flex import attend_in_blocks
+
+        return attend_in_blocks(query, key, value, mask)
     key, value = _share_heads(query, key), _share_heads(query, value)
     # On a CPU the fused kernel multiplies small tiles; whole products are two to three times faster until the weights
     # [B, H, T, S] no longer fit the cache (docs/experiments.md).

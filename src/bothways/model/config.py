@@ -1,11 +1,13 @@
 """What makes one Transformer differ from another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bothways.batch import Attention
 from bothways.config import Config
 from bothways.errors import UserError
+
+_WAYS = {"causal": "from left to right (as a GPT)", "bidirectional": "both ways (as a BERT)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class TransformerConfig(Config):
     max_position_embeddings: int = 512
 
     attention: Attention = "causal"  # the one value in which GPT and BERT differ
+    hybrid: bool = False  # trained both ways: the same weights serve with either attention
     position: Literal["rotary", "learned"] = "rotary"
     rope_theta: float = 10_000.0
     norm: Literal["rms", "layer"] = "rms"
@@ -72,6 +75,20 @@ class TransformerConfig(Config):
                 f"model.num_attention_heads ({self.num_attention_heads}) must be a multiple of "
                 f"model.num_key_value_heads ({self.num_key_value_heads})"
             )
+
+    def read_as(self, attention: Attention) -> "TransformerConfig":
+        """Return the settings of the same weights reading in a direction; only a hybrid's can change.
+
+        Raises:
+            UserError: the model was trained to read in the other direction alone.
+        """
+        if attention == self.attention:
+            return self
+        if not self.hybrid:
+            raise UserError(f"this model reads {_WAYS[self.attention]} only, and cannot be used {_WAYS[attention]}")
+        both = {"causal": ("last", "none"), "bidirectional": ("mean", "gelu")}
+        pooling, pooler = both[attention]
+        return replace(self, attention=attention, hybrid=False, pooling=pooling, pooler=pooler)  # type: ignore[arg-type]
 
     @property
     def size_of_head(self) -> int:

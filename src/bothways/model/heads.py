@@ -15,6 +15,7 @@ from bothways.batch import Batch
 from bothways.errors import unknown
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
+from bothways.model.kernels import LARGEST_LOGITS, cross_entropy_in_chunks
 from bothways.model.transformer import Transformer, initialize, make_norm
 
 
@@ -32,6 +33,11 @@ class LanguageModelHead(nn.Module):
     def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
         """[N, C] to logits [n, vocab_size]."""
         return self.decoder(self.transform(hidden_states[index]))
+
+    def cross_entropy(self, hidden_states: Tensor, index: Tensor, value: Tensor) -> Tensor:
+        """Return the cross-entropy summed over the indexed positions of [N, C], without storing all their logits."""
+        transformed = self.transform(hidden_states[index])
+        return cross_entropy_in_chunks(transformed, self.decoder.weight, self.decoder.bias, value)
 
 
 class ClassificationHead(nn.Module):
@@ -155,6 +161,16 @@ class Model(nn.Module):
         index = batch.targets[head].index if index is None else index
         said: Tensor = self.heads[head](hidden_states.flatten(0, 1), batch, index)
         return said.to(torch.promote_types(said.dtype, torch.float32))
+
+    def cross_entropy(self, head: str, hidden_states: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy summed over a head's targets, in nats, from [B, T, C] hidden states.
+
+        Where a vocabulary would have more than ``LARGEST_LOGITS``, they are never stored whole.
+        """
+        target, reader = batch.targets[head], self.heads[head]
+        if isinstance(reader, LanguageModelHead) and len(target.value) * reader.decoder.out_features > LARGEST_LOGITS:
+            return reader.cross_entropy(hidden_states.flatten(0, 1), target.index, target.value)
+        return functional.cross_entropy(self.read(head, hidden_states, batch), target.value, reduction="sum")
 
     @property
     def device(self) -> torch.device:

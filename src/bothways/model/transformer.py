@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import Batch
-from bothways.model.attention import attend, attention_mask
+from bothways.model.attention import Mask, attend, visible
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
 
@@ -47,8 +47,15 @@ class Transformer(nn.Module):
             cache: holds earlier tokens of the same rows; ``reach`` then counts columns of the cache.
         """
         key_sequence_ids = batch.sequence_ids if cache is None else cache.extend(batch.sequence_ids)
-        mask = attention_mask(batch.sequence_ids, batch.reach, key_sequence_ids)
         hidden_states = self.embed(batch)
+        mask = visible(
+            batch.sequence_ids,
+            batch.reach,
+            key_sequence_ids,
+            like=hidden_states,
+            head_size=self.config.size_of_head,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+        )
         rotation = (
             None if self.config.position == "learned" else rotate_by(batch.position_ids, self.config, hidden_states)
         )
@@ -81,7 +88,7 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None, cache: Cache | None = None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
         if self.norm_first:
             x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotation, cache))
@@ -106,7 +113,7 @@ class SelfAttention(nn.Module):
         self.q_norm = RMSNorm(self.size_of_head, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.size_of_head, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None, cache: Cache | None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
         query = self.q_norm(self.split_heads(self.q_proj(x)))
         key = self.k_norm(self.split_heads(self.k_proj(x)))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from bothways.batch import Batch, Loss, Row, Target, row
 from bothways.model.heads import Model
@@ -42,10 +41,12 @@ class CausalLM:
         corpus: Corpus,
         documents: NDArray[Any],
         length: int,
-        rng: np.random.Generator,  # noqa: ARG002  (nothing is drawn; masked objectives draw)
+        rng: np.random.Generator,
+        done: float = 1.0,  # noqa: ARG002  (nothing changes while training goes on)
     ) -> Iterator[Row]:
-        """Yield full rows of ``length`` tokens from documents, in their order."""
-        return fill((self.sequence(corpus.document(index)) for index in documents), length)
+        """Yield full rows of ``length`` tokens from documents, in random order: a book's rows are not one after the other."""
+        rows = list(fill((self.sequence(corpus.document(index)) for index in documents), length))
+        return (rows[index] for index in rng.permutation(len(rows)))
 
     def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None) -> Row:
         """Return one document as a row; with a ``prompt`` before it, only the document is predicted."""
@@ -67,5 +68,4 @@ class CausalLM:
 def token_loss(model: Model, batch: Batch) -> Loss:
     """Return the summed cross-entropy of the language model head at the batch's targets, in nats."""
     target = batch.targets["language_model"]
-    logits = model.read("language_model", model(batch), batch)
-    return Loss(sum=functional.cross_entropy(logits, target.value, reduction="sum"), count=len(target.value))
+    return Loss(sum=model.cross_entropy("language_model", model(batch), batch), count=len(target.value))

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from bothways.batch import Batch, Loss, Row, Target, row
 from bothways.model.heads import Model
@@ -47,8 +46,10 @@ class MaskedLM:
     A sequence is ``[CLS] A [SEP] B [SEP]`` of at most ``length`` tokens. Masks and pairs are drawn anew in every epoch.
     With ``continues_word`` all tokens of a word are masked or none. Where words begin the corpus tells, if it was prepared
     with words; otherwise ``continues_word`` does, by token id (which knows no Chinese word of several characters).
+    With ``longest_span`` up to so many neighbours (tokens, or words) are masked together.
 
-    Source: Devlin et al. 2018, and create_pretraining_data.py of google-research/bert; sentence order: Lan et al. 2019.
+    Sources: Devlin et al. 2018, and create_pretraining_data.py of google-research/bert; sentence order: Lan et al. 2019;
+    spans: Joshi et al. 2020; predicting from the position before, and a share that falls: Charpentier & Samuel 2024.
     """
 
     cls_id: int
@@ -58,6 +59,9 @@ class MaskedLM:
     special_ids: tuple[int, ...] = ()
     continues_word: NDArray[np.bool_] | None = None  # [vocab_size]; given: words are masked whole, see below
     mask_share: float = 0.15
+    final_mask_share: float | None = None  # given: the share goes there in a line while training goes on
+    longest_span: int = 1
+    shifted: bool = False  # a token is predicted from the position before it, as a causal model does
     pairs: Literal["next_sentence", "sentence_order", "none"] = "next_sentence"
     short_share: float = 0.1  # sequences that are built to a random, shorter length
     pair_weight: float = 1.0
@@ -68,14 +72,23 @@ class MaskedLM:
         """The language model head and, with pairs, the next sentence head."""
         return {"language_model": 0} if self.pairs == "none" else {"language_model": 0, "next_sentence": 2}
 
-    def prepare(self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator) -> Iterator[Row]:
+    def prepare(
+        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator, done: float = 1.0
+    ) -> Iterator[Row]:
         """Yield rows of at most ``length`` tokens, each of one or more masked sequences, in random order."""
+        now = self.at(done, length)
         sequences = [
-            self.sequence(first.input_ids, second.input_ids, belongs, rng, words=(first.words, second.words))
-            for first, second, belongs in self._draw(corpus, documents, rng)
+            now.sequence(first.input_ids, second.input_ids, belongs, rng, words=(first.words, second.words))
+            for first, second, belongs in now._draw(corpus, documents, rng)
         ]
         rows = pack(sequences, length)
         return (rows[index] for index in rng.permutation(len(rows)))
+
+    def at(self, done: float, length: int) -> "MaskedLM":
+        """Return the objective as it is once a share of the training lies behind, for rows of ``length`` tokens."""
+        final = self.mask_share if self.final_mask_share is None else self.final_mask_share
+        share = self.mask_share + (final - self.mask_share) * done
+        return replace(self, mask_share=share, final_mask_share=None, length=min(self.length, length))
 
     def draw_pairs(self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator) -> Iterator[Pair]:
         """Yield pairs of texts from documents, cut to ``length`` together with their frame."""
@@ -183,7 +196,7 @@ class MaskedLM:
         token_types = np.zeros(len(input_ids), dtype=np.int64)
         token_types[len(first) + 2 :] = 1
         index = self._choose(input_ids, self._continues(input_ids, len(first), words), rng)
-        targets = {"language_model": Target(index=index, value=input_ids[index])}
+        targets = {"language_model": Target(index=index - self.shifted, value=input_ids[index])}
         if self.pairs != "none":
             targets["next_sentence"] = Target(index=np.zeros(1, dtype=np.int64), value=np.array([0 if belongs else 1]))
         whole = row(input_ids, "bidirectional", token_type_ids=token_types, targets=targets)
@@ -204,18 +217,21 @@ class MaskedLM:
         """Return the positions to predict: the share of all tokens that ``mask_share`` says, and at least one."""
         candidates = np.flatnonzero(~np.isin(input_ids, (self.cls_id, self.sep_id, *self.special_ids)))
         budget = min(len(candidates), max(1, round(self.mask_share * len(input_ids))))
-        if continues is None or len(candidates) == 0:
+        if len(candidates) == 0 or (continues is None and self.longest_span == 1):
             return np.sort(rng.permutation(candidates)[:budget])
-        continues = continues[candidates]
-        continues[0] = False
-        words = np.split(candidates, np.flatnonzero(~continues)[1:])
-        chosen: list[int] = []
-        for number in rng.permutation(len(words)):
-            if len(chosen) + len(words[number]) <= budget:
-                chosen.extend(words[number])
-            if len(chosen) == budget:
+        begins = np.ones(len(candidates), dtype=bool) if continues is None else ~continues[candidates]
+        units = np.split(candidates, np.flatnonzero(begins[1:]) + 1)  # tokens, or words
+        spans = rng.integers(1, self.longest_span + 1, size=len(units))
+        chosen: dict[int, Tokens] = {}  # number of a unit to its positions
+        room = budget
+        for first in rng.permutation(len(units)):
+            for number in range(first, min(first + spans[first], len(units))):
+                if number not in chosen and len(units[number]) <= room:
+                    chosen[number] = units[number]
+                    room -= len(units[number])
+            if room == 0:
                 break
-        return np.sort(np.array(chosen or candidates[:1], dtype=np.int64))
+        return np.sort(np.concatenate(list(chosen.values()))) if chosen else candidates[:1]
 
     def _hide(self, input_ids: Tokens, index: Tokens, rng: np.random.Generator) -> Tokens:
         """Return the ids with 80 % of the chosen ones masked, 10 % random, 10 % as they were."""
@@ -231,10 +247,8 @@ class MaskedLM:
         hidden_states = model(batch)
         losses = {}
         for name, head, weight in self._losses():
-            target = batch.targets[head]
-            logits = model.read(head, hidden_states, batch)
-            total = functional.cross_entropy(logits, target.value, reduction="sum")
-            losses[name] = Loss(sum=total, count=len(target.value), weight=weight)
+            total = model.cross_entropy(head, hidden_states, batch)
+            losses[name] = Loss(sum=total, count=len(batch.targets[head].index), weight=weight)
         return losses
 
     def counts(self, batch: Batch) -> dict[str, int]:

@@ -40,7 +40,7 @@ def gpt2_small() -> Experiment:
 
 
 def bert_base() -> Experiment:
-    """110 M parameters, 12 layers of 768, norms last, token types, next sentence prediction."""
+    """110 M parameters, 12 layers of 768, norms last, token types, next sentence prediction; the Hub's bert-base-uncased."""
     return Experiment(
         model=TransformerConfig(
             vocab_size=30522,
@@ -72,4 +72,4 @@ def bert_base() -> Experiment:
     )
 
 
-RECIPES = {"gpt2-small": gpt2_small, "bert-base": bert_base}
+RECIPES = {"gpt2-small": gpt2_small, "bert-base-uncased": bert_base}

@@ -12,6 +12,7 @@ from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
 from bothways.inference.generate import generate
 from bothways.inference.sampling import Sampling
+from bothways.metrics.bootstrap import Interval
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
@@ -33,6 +34,8 @@ class Task(Protocol):
         MONITOR: the figure that tells which checkpoint is the best; more is better.
         PACKS_ALL: the loss compares all examples of a step, so they go through the model together.
         BASELINE: what ``baseline`` does, in a few words.
+        ALIASES: other names under which a column may stand in a file.
+        TRAINABLE: false: models are measured by it and never trained for it; ``objective`` and ``render`` refuse.
     """
 
     INPUTS: ClassVar[Mapping[str, str]]
@@ -41,6 +44,8 @@ class Task(Protocol):
     MONITOR: ClassVar[str]
     PACKS_ALL: ClassVar[bool] = False
     BASELINE: ClassVar[str]
+    ALIASES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    TRAINABLE: ClassVar[bool] = True
 
     def fitted_to(self, examples: Sequence[Example]) -> Self:  # noqa: ARG002
         """Return the task with what it learns of the training examples before training: the labels, say.
@@ -57,6 +62,10 @@ class Task(Protocol):
     def objective(self) -> Objective:
         """Return what training minimises."""
 
+    def heads(self) -> Mapping[str, int]:
+        """Return the heads that the task reads, each with its number of outputs (0: as stored)."""
+        return self.objective().heads
+
     def render(self, example: Example, tokenizer: Tokenizer, config: TransformerConfig) -> Row:
         """Return an example as a row with its targets, cut to what the model can hold."""
 
@@ -69,6 +78,16 @@ class Task(Protocol):
 
     def measure_each(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, list[float]]:
         """Return each example's own score, for the figures that are means of them."""
+
+    def intervals(
+        self,
+        predictions: Sequence[Prediction],  # noqa: ARG002
+        examples: Sequence[Example],  # noqa: ARG002
+        *,
+        seed: int = 0,  # noqa: ARG002
+    ) -> dict[str, Interval] | None:
+        """Return every figure with its 95 % interval, or None: draw whole examples, as for most tasks."""
+        return None
 
     def baseline(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return the predictions of something that has learnt nothing."""
@@ -86,7 +105,7 @@ def get_task(name: str) -> Task:
 
 
 def check_examples(task: Task, records: Iterable[Record], *, answers: bool) -> list[Example]:
-    """Return the records as examples, their columns checked.
+    """Return the records as examples, their columns checked and named as the task names them.
 
     Raises:
         UserError: there are none, or one lacks a column or has something other than text in it.
@@ -94,6 +113,10 @@ def check_examples(task: Task, records: Iterable[Record], *, answers: bool) -> l
     columns = {**task.INPUTS, **(task.ANSWERS if answers else {})}
     examples: list[Example] = []
     for record in records:
+        for column, others in task.ALIASES.items():
+            found = next((other for other in others if other in record.values), None)
+            if column not in record.values and found is not None:
+                record.values[column] = record.values.pop(found)
         for column, meaning in columns.items():
             value = record.values.get(column)
             if isinstance(value, int | float) and not isinstance(value, bool) and column == "label":

@@ -350,22 +350,32 @@ class Shards:
             DamagedFileError: a file is missing or is not what the manifest says, or the manifest contradicts itself.
         """
         self.folder = Path(folder)
-        if not (self.folder / MANIFEST).is_file():
-            raise UserError(
-                f"{str(folder)!r} is not a prepared corpus; make one with: bothways prepare TEXT --out {folder}"
-            )
-        self.manifest = read_json(self.folder / MANIFEST)
-        if not isinstance(self.manifest, dict) or self.manifest.get("version") != VERSION:
-            raise UserError(f"{str(folder)!r} was prepared by another version of bothways; prepare it again")
-        files, splits = self.manifest.get("files"), self.manifest.get("splits")
-        if (
-            not isinstance(files, dict)
-            or not isinstance(splits, dict)
-            or self.manifest.get("fingerprint") != _fingerprint(self.manifest)
-        ):
-            raise DamagedFileError(f"the manifest of {str(folder)!r} is damaged; prepare the corpus again")
-        for name, expected in files.items():
+        self.manifest = self._read_manifest()
+        for name, expected in self.manifest["files"].items():
             self._check(name, expected, verify)
+
+    def _read_manifest(self) -> dict[str, Any]:
+        file, again = self.folder / MANIFEST, "prepare the corpus again"
+        if not file.is_file() or file.is_symlink():
+            if any(self.folder.glob("*-[0-9][0-9][0-9][0-9][0-9].idx")):
+                raise DamagedFileError(f"{str(self.folder)!r} has shards and no file {MANIFEST}; {again}")
+            raise UserError(
+                f"{str(self.folder)!r} is not a prepared corpus; make one with: bothways prepare TEXT --out {self.folder}"
+            )
+        try:
+            manifest = read_json(file)
+        except UserError as error:
+            raise DamagedFileError(f"{error}; {again}") from None
+        other = UserError(f"{str(self.folder)!r} was prepared by another version of bothways; prepare it again")
+        if not isinstance(manifest, dict) or not manifest.keys() & {"fingerprint", "files", "splits"}:
+            raise other
+        kinds = {"files": dict, "splits": dict, "version": int}
+        sound = all(isinstance(manifest.get(name), kind) for name, kind in kinds.items())
+        if not sound or manifest.get("fingerprint") != _fingerprint(manifest):
+            raise DamagedFileError(f"the manifest of {str(self.folder)!r} is damaged; {again}")
+        if manifest["version"] != VERSION:
+            raise other
+        return manifest
 
     def _check(self, name: str, expected: dict[str, Any], verify: bool) -> None:
         file = self.folder / name

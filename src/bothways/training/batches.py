@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from bothways.batch import Batch, Objective, Row, collate
 from bothways.errors import UserError
 from bothways.text.packing import pack
 from bothways.text.shards import Corpus
+from bothways.training.config import TrainingConfig
+from bothways.training.schedule import batch_tokens_at, done_at, row_length_at
 
 Position = dict[str, int]
 
@@ -33,66 +35,64 @@ class Batches(Protocol):
 class PretrainingObjective(Objective, Protocol):
     """An objective that can be pretrained: it turns documents into rows itself."""
 
-    def prepare(self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator) -> Iterator[Row]:
-        """Yield rows of at most ``length`` tokens."""
+    def prepare(
+        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator, done: float = 1.0
+    ) -> Iterator[Row]:
+        """Yield rows of at most ``length`` tokens; ``done`` is the share of the training that lies behind."""
 
 
 class PretrainingBatches:
     """Rows from one prepared corpus, or from several in proportion to their weights, epoch after epoch.
 
     An epoch shuffles the documents of a corpus and takes them in chunks. What a chunk yields depends on (seed, corpus,
-    epoch, chunk) alone, so that any position is reached without replaying what came before. In a mixture each corpus has
-    its own epochs, and which one a row is taken from depends on the weights and on the number of the row alone.
+    epoch, chunk) and on the step that began it alone, so that any position is reached without replaying what came before.
+    In a mixture each corpus has its own epochs, and which one a row is taken from depends on the weights and on the number
+    of the row alone.
     """
 
-    CHUNK_TOKENS = 2**20
+    CHUNK_TOKENS = 2**18
 
     def __init__(
         self,
         corpus: Corpus | Sequence[tuple[Corpus, float]],
         objective: PretrainingObjective,
+        training: TrainingConfig,
         *,
-        row_length: int,
-        batch_tokens: int,
-        micro_batch_tokens: int,
         seed: int,
     ) -> None:
         """Start at the beginning.
 
         Args:
-            corpus: one, or several with their weights, which need not sum to one; all rows are equally long, so that a
-                weight is a share of the tokens, too.
+            corpus: one, or several with their weights, which need not sum to one; a weight is a share of the rows, and so
+                of the tokens.
             objective: turns documents into rows.
-            row_length: tokens of a row.
-            batch_tokens: tokens of a step.
-            micro_batch_tokens: tokens of a batch.
+            training: how many tokens rows, batches and steps have, and how that grows.
             seed: decides the order and all that the objective draws.
         Raises:
             UserError: a corpus is smaller than one row, or a weight is not positive and finite.
         """
         sources = [(corpus, 1.0)] if isinstance(corpus, Corpus) else list(corpus)
         self._shares = _shares([weight for _, weight in sources])
-        self._row_length = row_length
-        self._rows_per_step = max(1, batch_tokens // row_length)
-        self._rows_per_batch = max(1, micro_batch_tokens // row_length)
+        self._training = training
         self._streams = [
             _RowStream(
-                source, objective, row_length, seed=(seed, number), of=len(sources), chunk_tokens=self.CHUNK_TOKENS
+                source, objective, training, seed=(seed, number), of=len(sources), chunk_tokens=self.CHUNK_TOKENS
             )
             for number, (source, _) in enumerate(sources)
         ]
-        self._rows = 0
+        self._step = self._rows = 0
 
     @property
     def position(self) -> Position:
-        """Epoch, chunk of the epoch, and row of the chunk.
+        """The step, and of the stream: its epoch, chunk of the epoch, row of the chunk, and the step that began the chunk.
 
         In a mixture these have the number of the corpus in their names, and ``rows`` is how many rows there were.
         """
         if len(self._streams) == 1:
-            return dict(self._streams[0].position)
+            return {"step": self._step, **self._streams[0].position}
         numbered = enumerate(stream.position for stream in self._streams)
-        return {"rows": self._rows} | {f"{name}_{number}": at for number, here in numbered for name, at in here.items()}
+        streams = {f"{name}_{number}": at for number, here in numbered for name, at in here.items()}
+        return {"step": self._step, "rows": self._rows, **streams}
 
     def seek(self, position: Position) -> None:
         """Go to a position.
@@ -105,20 +105,35 @@ class PretrainingBatches:
                 f"the run goes on with another number of corpora than it had (now {len(self._streams)}); give the corpora "
                 "that it was started with"
             )
-        if len(self._streams) == 1:
-            self._streams[0].seek(position)
-            return
-        self._rows = position["rows"]
+        self._step, self._rows = position["step"], position.get("rows", 0)
         for number, stream in enumerate(self._streams):
-            stream.seek({name: position[f"{name}_{number}"] for name in stream.position})
+            ending = f"_{number}" if len(self._streams) > 1 else ""
+            stream.seek({name: position[name + ending] for name in stream.position})
 
     def __next__(self) -> list[Batch]:
-        numbers = [_source(self._shares, self._rows + row) for row in range(self._rows_per_step)]
-        taken = [iter(stream.take(numbers.count(number))) for number, stream in enumerate(self._streams)]
-        rows = [next(taken[number]) for number in numbers]
-        self._rows += len(rows)
-        groups = (rows[start : start + self._rows_per_batch] for start in range(0, len(rows), self._rows_per_batch))
-        return [collate(group, length=self._row_length) for group in groups]
+        rows: list[Row] = []
+        lengths: list[int] = []
+        most = batch_tokens_at(self._step, self._training)
+        while True:
+            stream = self._streams[_source(self._shares, self._rows)]
+            if rows and sum(lengths) + stream.length(self._step) > most:
+                break
+            row, length = stream.take(self._step)
+            rows.append(row)
+            lengths.append(length)
+            self._rows += 1
+        self._step += 1
+        return list(_collate_alike(rows, lengths, self._training.micro_batch_tokens))
+
+
+def _collate_alike(rows: Sequence[Row], lengths: Sequence[int], most: int) -> Iterator[Batch]:
+    """Yield batches of rows that follow each other and are equally long, each of at most so many tokens."""
+    start = 0
+    for length, alike in groupby(lengths):
+        stop, size = start + len(list(alike)), max(1, most // length)
+        for first in range(start, stop, size):
+            yield collate(rows[first : min(first + size, stop)], length=length)
+        start = stop
 
 
 class _RowStream:
@@ -128,7 +143,7 @@ class _RowStream:
         self,
         corpus: Corpus,
         objective: PretrainingObjective,
-        row_length: int,
+        training: TrainingConfig,
         *,
         seed: tuple[int, int],
         of: int,
@@ -139,40 +154,53 @@ class _RowStream:
         Args:
             corpus: where the rows come from.
             objective: makes them.
-            row_length: tokens of a row.
+            training: how long they are.
             seed: the run's, and which of its corpora this is.
             of: how many corpora the run has.
             chunk_tokens: about how many a chunk has.
         """
         self._seed, self._number = seed
         self._name = "the training text" if of == 1 else f"training text {self._number + 1} of {of}"
-        if corpus.num_tokens < row_length:
+        if corpus.num_tokens < training.row_length:
             raise UserError(
-                f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {row_length}; give more text or "
-                "set training.row_length lower"
+                f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {training.row_length}; give more text "
+                "or set training.row_length lower"
             )
-        self._corpus, self._objective, self._row_length = corpus, objective, row_length
+        self._corpus, self._objective, self._training = corpus, objective, training
         self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
         self._barren_chunks = 0
         self._order: tuple[int, NDArray[Any]] = (-1, np.zeros(0, dtype=np.int64))  # of the documents in an epoch
-        self.seek({"epoch": 0, "chunk": 0, "row": 0})
+        self.seek({"epoch": 0, "chunk": 0, "row": 0, "begun": 0})
 
     def seek(self, position: Position) -> None:
         self.position = dict(position)
-        self._rows = islice(self._chunk_rows(), position["row"], None)
+        self._rows: Iterator[Row] | None = None  # made when the first one is asked for
+        self._next: Row | None = None
 
-    def take(self, count: int) -> list[Row]:
-        rows: list[Row] = []
-        while len(rows) < count:
-            taken = list(islice(self._rows, count - len(rows)))
-            rows += taken
-            self.position["row"] += len(taken)
-            self._barren_chunks = 0 if taken else self._barren_chunks
-            if len(rows) < count:
-                self._next_chunk()
-        return rows
+    def length(self, step: int) -> int:
+        """Return how long the next row is, padding included."""
+        self._advance(step)
+        return row_length_at(self.position["begun"], self._training)
 
-    def _next_chunk(self) -> None:
+    def take(self, step: int) -> tuple[Row, int]:
+        """Return the next row and how long it is to be made; a chunk that must be begun for it is begun at this step."""
+        length = self.length(step)
+        row, self._next = self._next, None
+        assert row is not None, "a chunk with a row was found"
+        self.position["row"] += 1
+        return row, length
+
+    def _advance(self, step: int) -> None:
+        """Have the next row at hand."""
+        while self._next is None:
+            if self._rows is None:
+                self._rows = islice(self._chunk_rows(), self.position["row"], None)
+            self._next = next(self._rows, None)
+            if self._next is None:
+                self._begin_chunk(step)
+        self._barren_chunks = 0
+
+    def _begin_chunk(self, step: int) -> None:
         self._barren_chunks += 1
         if self._barren_chunks > 2 * self._chunks:  # the one good chunk may be an epoch's first and the next one's last
             raise UserError(
@@ -182,21 +210,19 @@ class _RowStream:
         epoch, chunk = self.position["epoch"], self.position["chunk"] + 1
         if chunk == self._chunks:
             epoch, chunk = epoch + 1, 0
-        self.seek({"epoch": epoch, "chunk": chunk, "row": 0})
+        self.seek({"epoch": epoch, "chunk": chunk, "row": 0, "begun": step})
 
     def _chunk_rows(self) -> Iterator[Row]:
-        epoch, chunk = self.position["epoch"], self.position["chunk"]
+        epoch, chunk, begun = (self.position[name] for name in ("epoch", "chunk", "begun"))
         if self._order[0] != epoch:
             self._order = (epoch, self._rng(epoch, self._chunks).permutation(len(self._corpus)))
         documents = np.array_split(self._order[1], self._chunks)[chunk]
-        return self._objective.prepare(self._corpus, documents, self._row_length, self._rng(epoch, chunk))
+        length, done = row_length_at(begun, self._training), done_at(begun, self._training)
+        return self._objective.prepare(self._corpus, documents, length, self._rng(epoch, chunk), done)
 
     def _rng(self, epoch: int, chunk: int) -> np.random.Generator:
         """Return the draws of a chunk; those for the order of the epoch count as a chunk after the last."""
-        if self._number:
-            return np.random.default_rng((self._seed, epoch, chunk, self._number))
-        order = chunk == self._chunks
-        return np.random.default_rng((self._seed, epoch) if order else (self._seed, epoch, chunk))
+        return np.random.default_rng((self._seed, self._number, epoch, chunk))
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

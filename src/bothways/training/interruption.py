@@ -1,12 +1,15 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave. A second signal leaves at once."""
+"""Ctrl-C and SIGTERM: finish the step, save, leave. The same signal again leaves at once, except while saving."""
 
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from bothways.errors import BothwaysError
+from bothways.progress import note
+
+LISTENED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BothwaysError):
@@ -18,29 +21,50 @@ class Interrupted(BothwaysError):
 
 
 class StopRequest:
-    """Whether a signal has come."""
+    """Whether a signal has come, and which was the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listening: bool = True) -> None:
         self.signal_number = 0
+        self._listening, self._saving = listening, False
 
     def __bool__(self) -> bool:
         return self.signal_number != 0
 
+    def hear(self, number: int, _: FrameType | None) -> None:
+        """Note a signal; outside of saving, the next of its kind is left to the system, which ends the process."""
+        self.signal_number = self.signal_number or number
+        if self._saving:
+            _say("Saving; leaving when that is done")
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            _say("Leaving after this step; the same signal again leaves at once, and loses the step")
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Only note every signal for the length of a ``with`` block."""
+        self._saving = True
+        before = {number: signal.signal(number, self.hear) for number in LISTENED} if self._listening else {}
+        try:
+            yield
+        finally:
+            self._saving = False
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    with suppress(RuntimeError):  # the signal came in the middle of another line, which cannot be interrupted
+        note(text)
+
 
 @contextmanager
 def listen() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request that the loop asks for; outside the main thread nothing changes."""
-    request = StopRequest()
+    """Turn SIGINT and SIGTERM into a request that the loop asks for; outside the main thread nothing changes."""
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield StopRequest(listening=False)
         return
-
-    def ask(number: int, _: FrameType | None) -> None:
-        request.signal_number = number
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    request = StopRequest()
+    before = {number: signal.signal(number, request.hear) for number in LISTENED}
     try:
         yield request
     finally:

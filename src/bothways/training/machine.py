@@ -1,4 +1,4 @@
-"""What the machine can do, and the two settings that make torch use it well."""
+"""What the machine can do, and the settings that make torch use it well."""
 
 import ctypes
 import os
@@ -11,23 +11,32 @@ from typing import Any, Literal
 
 import torch
 
+from bothways.errors import UserError
+from bothways.model.kernels import can_compile
+
 Precision = Literal["auto", "bf16", "fp32"]
+Compile = Literal["auto", "on", "off"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+FEWEST_COMPILED_STEPS = 1000  # on a GPU: some tens of milliseconds each must earn about a minute of compilation
 
 
 def keep_freed_memory() -> bool:
     """Let glibc keep large freed blocks instead of handing each back to the system; return whether it could be set.
 
     Training allocates and frees the same large tensors at every step. By default each of them is a system call and a page
-    fault for every 4 KiB; kept blocks made whole training steps up to twice as fast (docs/experiments.md).
+    fault for every 4 KiB; kept blocks made whole training steps up to twice as fast (docs/experiments.md). It holds for numpy
+    and torch alike, in the thread that trains; the memory of other threads still goes back once they have freed all of it.
     """
     if platform.system() != "Linux":
         return False
-    m_trim_threshold, m_mmap_threshold = -1, -3  # mallopt(3)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False  # not glibc
-    return bool(mallopt(m_mmap_threshold, 2**30) and mallopt(m_trim_threshold, 2**31 - 1))
+    # Some versions of glibc refuse a threshold above 32 MiB.
+    raised = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
+    return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and raised)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -52,6 +61,29 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if resolve_precision(precision, device) == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def resolve_compile(compile_: Compile, device: torch.device, *, steps: int) -> bool:
+    """Return whether the layers of a model are compiled for a training (docs/scaling.md has the figures).
+
+    ``"auto"`` compiles on a GPU for runs that are long enough to earn it. On a CPU it does not: compiled steps are some per
+    cent quicker, and what is quicker starts to pay only after several minutes.
+
+    Args:
+        compile_: the setting.
+        device: where the model is.
+        steps: of the training.
+    Raises:
+        UserError: it is on, and the machine has no compiler.
+    """
+    if compile_ == "on" and not can_compile(device):
+        raise UserError(
+            f"training.compile=on cannot be done on this {device.type} device: it needs a C++ compiler such as g++, and on a "
+            "GPU Triton and compute capability 8.0; install them, or set training.compile=auto"
+        )
+    if compile_ == "auto":
+        return device.type == "cuda" and steps >= FEWEST_COMPILED_STEPS and can_compile(device)
+    return compile_ == "on"
 
 
 def default_device() -> torch.device:

@@ -1,16 +1,18 @@
 """Optimizers by name, their learning rates, and their state as named tensors.
 
-Muon (Jordan 2024) orthogonalises the momentum of each matrix of the trunk; embeddings, heads, norms and biases are AdamW's.
-Muon's rate is matched to AdamW's (Liu et al. 2025), so that one ``learning_rate`` serves both.
+Muon takes the matrices of the trunk; embeddings, heads, norms and biases are AdamW's. The steps of both are equally large, so
+that one ``learning_rate`` serves them.
 """
 
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from bothways.training.config import OptimizerConfig
+from bothways.training.machine import has_bf16
+from bothways.training.muon import Muon
 
 
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
@@ -28,7 +30,12 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer
     optimizers: list[Optimizer] = []
     if config.name == "muon" and matrices:
         muon = Muon(
-            matrices, weight_decay=config.weight_decay, momentum=config.momentum, adjust_lr_fn="match_rms_adamw"
+            matrices,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            iterations=config.iterations,
+            row_beta=config.row_beta,
+            dtype=torch.bfloat16 if has_bf16(matrices[0].device) else torch.float32,
         )
         optimizers.append(muon)
     else:
@@ -67,7 +74,7 @@ def restore_state(optimizers: Iterable[Optimizer], model: nn.Module, tensors: Ma
         kind, _, rest = name.partition("/")
         if kind == "optimizer":
             weight, _, key = rest.rpartition("/")
-            owners[parameters[weight]].state[parameters[weight]][key] = tensor.clone()
+            owners[parameters[weight]].state[parameters[weight]][key] = tensor.to(parameters[weight].device, copy=True)
 
 
 def _is_trunk_matrix(name: str, parameter: Tensor) -> bool:

@@ -1,8 +1,11 @@
-"""The learning rate over time, as a share of its peak."""
+"""What changes while a model learns: the learning rate, the tokens of a step and the tokens of a row."""
 
 import math
 
 from bothways.training.config import TrainingConfig
+
+SHORTEST_ROW = 32  # of a length ramp
+_FIRST_BATCH = 0.25  # of batch_tokens, where batches grow
 
 
 def share_at(step: int, config: TrainingConfig) -> float:
@@ -26,3 +29,32 @@ def share_at(step: int, config: TrainingConfig) -> float:
         case "warmup_stable_decay":
             decay = max(1, round(config.decay_share * config.steps))
             return floor + (1 - floor) * min(1.0, (config.steps - step) / decay)
+
+
+def done_at(step: int, config: TrainingConfig) -> float:
+    """Return the share of all steps that lie before this one, at most 1."""
+    return min(1.0, step / max(1, config.steps))
+
+
+def batch_tokens_at(step: int, config: TrainingConfig) -> int:
+    """Return the tokens of a step, padding included; a step has whole rows, and at least one."""
+    ramp = config.batch_ramp_share * config.steps
+    if step >= ramp:
+        return config.batch_tokens
+    return round(config.batch_tokens * (_FIRST_BATCH + (1 - _FIRST_BATCH) * step / ramp))
+
+
+def row_length_at(step: int, config: TrainingConfig) -> int:
+    """Return the tokens of rows that are begun at a step: a quarter and then half of the full length, where it grows."""
+    ramp = config.length_ramp_share * config.steps
+    if step >= ramp:
+        return config.row_length
+    divisor = 4 if step < ramp / 2 else 2
+    return min(config.row_length, max(SHORTEST_ROW, config.row_length // divisor))
+
+
+def total_tokens(config: TrainingConfig) -> int:
+    """Return about how many tokens a run sees, padding included: rows count with their full length."""
+    if not config.batch_ramp_share:
+        return config.steps * max(1, config.batch_tokens // config.row_length) * config.row_length
+    return sum(batch_tokens_at(step, config) for step in range(config.steps))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bothways import progress
+from bothways.batch import Attention
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.config import read_json
 from bothways.errors import UserError
@@ -26,7 +27,9 @@ def evaluate(
     test: Paths,
     out: str | Path | None = None,
     fail_on_overlap: bool = False,
+    attention: Attention | None = None,
     seed: int = 0,
+    verify: bool = True,
 ) -> Scores:
     """Measure a model on a task, each figure with a 95 % interval, beside the baseline and the overlap with training.
 
@@ -36,13 +39,15 @@ def evaluate(
         test: files with the task's columns.
         out: a JSON file to write the scores to.
         fail_on_overlap: refuse test examples that stand in the texts that the model was fine-tuned on.
+        attention: which way a hybrid reads; by default as it was fine-tuned.
         seed: of sampling and of the intervals.
+        verify: compare the model's files with their hashes.
     Raises:
         UserError: with ``fail_on_overlap``, there are such examples, or it is not known whether there are.
     """
     if out is not None:
         check_file(Path(out))
-    found, loaded = load_trained(task, model)
+    found, loaded = load_trained(task, model, attention=attention, verify=verify)
     examples, sources = read_examples_and_sources(found, test)
     seen = seen_in_training(run_of(loaded), found, examples, sources=sources)
     if fail_on_overlap:
@@ -69,7 +74,7 @@ def check_unseen(seen: Seen) -> None:
 
 
 def predict(
-    task: str, *, model: str | Path, examples: str | Path | Sequence[str | Example], seed: int = 0
+    task: str, *, model: str | Path, examples: str | Path | Sequence[str | Example], seed: int = 0, verify: bool = True
 ) -> list[Prediction]:
     """Return a model's answer to each example.
 
@@ -78,8 +83,9 @@ def predict(
         model: a run, a folder or a hub id.
         examples: the path of a file, or a list of texts or of mappings from column to text.
         seed: of sampling.
+        verify: compare the model's files with their hashes.
     """
-    found, loaded = load_trained(task, model)
+    found, loaded = load_trained(task, model, verify=verify)
     if isinstance(examples, str | Path):
         return found.predict(loaded, read_examples(found, examples, answers=False), seed=seed)
     return found.predict(loaded, given_examples(found, examples), seed=seed)
@@ -95,17 +101,21 @@ def given_examples(task: Task, items: Sequence[str | Example]) -> list[Example]:
     return check_examples(task, records, answers=False)
 
 
-def load_trained(task: str, model: str | Path) -> tuple[Task, Loaded]:
+def load_trained(
+    task: str, model: str | Path, *, attention: Attention | None = None, verify: bool = True
+) -> tuple[Task, Loaded]:
     """Return a task, set as it was when a model was trained for it, and that model.
 
     Raises:
         UserError: the model was not trained for the task.
     """
     found = get_task(task)
-    loaded = load(model)
+    loaded = load(model, attention=attention or found.ATTENTION or "bidirectional", verify=verify)
+    if attention is not None:
+        loaded.model.config.read_as(attention)  # or it is refused: only a hybrid has a choice
     check_attention(found, task, loaded.model.config)
     restored = found.restored(loaded.labels)
-    missing = [head for head in restored.objective().heads if head not in loaded.model.heads and head != "embedding"]
+    missing = [head for head in restored.heads() if head not in loaded.model.heads and head != "embedding"]
     if missing:
         raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; fine-tune it first")
     loaded.model.to(default_device())

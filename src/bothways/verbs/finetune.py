@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ from bothways import progress
 from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load
 from bothways.errors import UserError
 from bothways.evaluation.card import write_card
-from bothways.evaluation.curves import plot_metrics
+from bothways.evaluation.loss_curves import plot_run
 from bothways.evaluation.training_overlap import in_words, keep_training_texts, texts
 from bothways.finetuning import Finetuning, finetune_model, with_length
 from bothways.tasks.task import Example, Task, check_attention, check_examples, get_task
 from bothways.text.overlap.overlap import OverlapReport, overlap
 from bothways.text.reading.documents import Record, read_records
+from bothways.training.cost import PowerMeter
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained
+from bothways.training.weights_and_biases import check_installed
 from bothways.verbs.folders import check_free, locked
 
 Paths = str | Path | Sequence[str | Path]
@@ -64,6 +68,8 @@ def finetune(
     settings: Sequence[str] = (),
     resume: bool = False,
     seed: int = 0,
+    wandb: str | None = None,
+    verify: bool = True,
 ) -> Finetuned:
     """Fine-tune a model for a task.
 
@@ -76,7 +82,11 @@ def finetune(
         settings: ``"dotted.name=value"`` overrides, such as ``epochs=5`` or ``training.learning_rate=3e-5``.
         resume: go on with the interrupted run in ``out``, or start it if there is none.
         seed: of the order of examples, of dropout and of a new head.
+        verify: compare the model's files with their hashes.
+        wandb: a project of Weights & Biases to send the records to, too; needs the extra ``bothways[wandb]``.
     """
+    if wandb:
+        check_installed()
     chosen = Finetuning(task=task.replace("-", "_"), seed=seed).override(settings)
     found = with_length(get_task(chosen.task), chosen)
     folder = Path(out)
@@ -87,7 +97,7 @@ def finetune(
     fitted = found.fitted_to(examples)
     if strange := unknown_labels(fitted, held_out):
         raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
-    loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed)
+    loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed, verify=verify)
     labels = getattr(fitted, "labels", None) or None
     with locked(folder):
         if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
@@ -101,11 +111,25 @@ def finetune(
             tokenizer=loaded.tokenizer,
             labels=labels,
             fingerprint={"model": str(model), "examples": digest(examples), **chosen.flat()},
+            saved=partial(plot_run, pictures=["loss.svg"]),
+            wandb_project=wandb,
         )
-        trained = finetune_model(fitted, loaded, examples, settings=chosen, validation=held_out, run=run, resume=resume)
-        plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
+        options: dict[str, Any] = {"settings": chosen, "validation": held_out, "run": run, "resume": resume}
+        try:
+            with PowerMeter() as meter:
+                trained = finetune_model(fitted, loaded, examples, **options)
+        finally:
+            plot_run(folder)
         done = Finetuned(folder=folder, settings=chosen, trained=trained, overlap=shared)
-        write_card(folder, title=f"{chosen.task} from {model}", figures=done.to_dict())
+        files = Counter(source.rpartition(":")[0] for source in sources)
+        write_card(
+            folder,
+            title=f"{chosen.task} from {model}",
+            figures=done.to_dict(),
+            data=[{"folder": file, "examples": count} for file, count in files.items()],
+            trained=trained,
+            meter=meter,
+        )
     return done
 
 
@@ -123,7 +147,7 @@ def read_examples_and_sources(task: Task, paths: Paths, *, answers: bool = True)
             sources.append(record.source)
             yield record
 
-    columns = [*task.INPUTS, *(task.ANSWERS if answers else {})]
+    columns = [column for column in (*task.INPUTS, *(task.ANSWERS if answers else ())) if column not in task.ALIASES]
     examples = check_examples(task, noted(read_records(paths_of(paths), columns=columns)), answers=answers)
     return examples, sources
 
@@ -144,12 +168,12 @@ def unknown_labels(task: Task, examples: Sequence[Example]) -> list[str]:
     return sorted({example["label"] for example in examples} - set(known)) if known else []
 
 
-def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0) -> Loaded:
+def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0, verify: bool = True) -> Loaded:
     """Load a model with the heads that a task reads; new heads are drawn from the seed, and that is said."""
     heads = task.objective().heads
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loaded = load(model, heads=heads)
+        loaded = load(model, heads=heads, attention=task.ATTENTION or "bidirectional", verify=verify)
     check_attention(task, name, loaded.model.config)
     if loaded.new_heads:
         progress.note(f"New, untrained: {', '.join(loaded.new_heads)}")

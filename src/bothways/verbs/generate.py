@@ -20,6 +20,7 @@ def generate(
     top_k: int = 0,
     repetition_penalty: float = 1.1,
     seed: int = 0,
+    verify: bool = True,
 ) -> list[str]:
     """Continue texts.
 
@@ -32,6 +33,7 @@ def generate(
         top_k: only so many of the likeliest tokens; 0: all.
         repetition_penalty: over 1: words of the text so far become less likely.
         seed: the same seed gives the same text.
+        verify: compare the model's files with their hashes.
     Returns:
         Each prompt with its continuation.
     """
@@ -40,7 +42,7 @@ def generate(
         if any("\ud800" <= character <= "\udfff" for character in text):  # so Python reads bytes that are not UTF-8
             raise UserError(f"the prompt {text[:40]!r} is not valid Unicode; give it as UTF-8")
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty)
-    loaded = load(model)
+    loaded = load(model, verify=verify)
     loaded.model.to(default_device())
     tokenizer = tokenizer_of(loaded)
     begin = [tokenizer.special_ids["bos"]] if "bos" in tokenizer.special_ids else []

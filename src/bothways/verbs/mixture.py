@@ -48,11 +48,12 @@ class Mixture:
     much as it has training tokens, as if all were one.
     """
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, *, verify: bool = True) -> None:
         """Open them.
 
         Args:
             data: a folder that ``prepare`` wrote, ``"FOLDER:WEIGHT"``, ``(folder, weight)``, or several of these.
+            verify: compare the files of each with their hashes; it is said aloud where not.
         Raises:
             UserError: something is no prepared corpus, comes twice, has another tokenizer than the first or no proper
                 weight, or only some have one.
@@ -62,7 +63,10 @@ class Mixture:
             raise UserError("there is no data to train on; name at least one corpus with --data")
         parsed = [_parse(each) for each in given]
         _check_weights(parsed)
-        self.sources = [Source(shards=Shards(folder), weight=weight) for folder, weight in parsed]
+        self.sources = [Source(shards=Shards(folder, verify=verify), weight=weight) for folder, weight in parsed]
+        if not verify:
+            names = ", ".join(source.name for source in self.sources)
+            progress.note(f"Not verified: {names}; damage to the data goes unnoticed")
         first, *others = self.sources
         for source in others:
             if source.tokenizer != first.tokenizer:
@@ -75,6 +79,17 @@ class Mixture:
     def folder(self) -> Path:
         """A folder with the tokenizer."""
         return self.sources[0].shards.folder
+
+    @property
+    def near_copies_searched(self) -> bool:
+        """Whether all of them were searched for near copies when they were prepared."""
+        manifests = [source.shards.manifest for source in self.sources]
+        return all(each.get("settings", {}).get("deduplication", {}).get("near", False) for each in manifests)
+
+    @property
+    def language(self) -> str:
+        """Their languages, each once."""
+        return ", ".join(dict.fromkeys(str(source.shards.manifest["language"]) for source in self.sources))
 
     @property
     def train(self) -> list[tuple[Corpus, float]]:

@@ -10,25 +10,37 @@ import torch
 
 from bothways import progress
 from bothways.advise.plan import Plan, plan_steps
+from bothways.advise.sizing import Choice, choose, chosen_before, families, remember
 from bothways.checkpoints.checkpoint import checkpoints_in, load, resolve
 from bothways.errors import UserError
 from bothways.evaluation.card import write_card
-from bothways.evaluation.curves import plot_metrics
-from bothways.experiment import Experiment, load_experiment, make_batches, make_evaluator, make_objective
+from bothways.evaluation.loss_curves import plot_run
+from bothways.experiment import (
+    Experiment,
+    Pretraining,
+    load_experiment,
+    make_batches,
+    make_evaluator,
+    make_objective,
+    step_flops,
+)
 from bothways.model.heads import Model
-from bothways.objectives.causal_lm import CausalLM
-from bothways.objectives.masked_lm import MaskedLM
 from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
 from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.training.cost import PowerMeter
+from bothways.training.doctor.context import context_for
+from bothways.training.doctor.doctor import LossDoctor
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
+from bothways.training.weights_and_biases import check_installed
 from bothways.verbs.folders import check_free, locked
 from bothways.verbs.mixture import Data, Mixture
 from bothways.verbs.resuming import STEPS, TENTHS, TOKENIZER, check_changes, check_names, restarts
 
 # Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
 MOST_VALIDATION_TOKENS = 100_000
+KINDS = {"causal_lm": "GPT", "masked_lm": "BERT", "hybrid": "hybrid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +78,14 @@ def pretrain(
     settings: Sequence[str] = (),
     resume: bool = False,
     allow_change: Sequence[str] = (),
+    wandb: str | None = None,
+    verify: bool = True,
 ) -> Pretrained:
     """Train a model from a prepared corpus, or from several.
 
     Args:
-        recipe: name of a recipe, an ``experiment.json`` (or a run that has one), or an ``Experiment``.
+        recipe: name of a recipe or of a family (``gpt``, ``bert``, ``hybrid``: the size is chosen from the text, the time
+            and the speed of this machine), an ``experiment.json`` (or a run that has one), or an ``Experiment``.
         data: what ``prepare`` wrote: a folder, or several, each alone, as ``(folder, weight)`` or as ``"folder:weight"``.
             Weights are shares of the tokens; without them each corpus weighs as much as it has training tokens.
         out: the RUN folder to make.
@@ -79,24 +94,33 @@ def pretrain(
         settings: ``"dotted.name=value"`` overrides of the experiment.
         resume: go on with the interrupted run in ``out``, or start it if there is none.
         allow_change: what may differ from the run that is resumed: ``"data"``, or names of settings.
+        wandb: a project of Weights & Biases to send the records to, too; needs the extra ``bothways[wandb]``.
+        verify: compare the files of the data, and of a model to start from, with their hashes; checkpoints of the run
+            always are.
     Raises:
         UserError: an unknown recipe or setting, a folder in use, a corpus that does not fit, a run that is resumed with
             something else than it was made from.
         Interrupted: a signal came; ``resume`` goes on.
     """
-    mixture, folder = Mixture(data), Path(out)
+    if wandb:
+        check_installed()
+    mixture, folder = Mixture(data, verify=verify), Path(out)
     tokenizer = Tokenizer.load(mixture.folder)
+    started = resume and (folder / "plan.json").exists()
+    if not started:
+        check_free(folder)
+    choice = None
+    if isinstance(recipe, str) and recipe in families():
+        choice = choose_size(recipe, mixture, tokenizer, minutes, settings, start_from, folder if started else None)
+        recipe, settings = choice.recipe, (*choice.settings, *settings)
     experiment = get_experiment(recipe).fitted_to(tokenizer).override(settings)
     check_names(allow_change, experiment.names())
     if allow_change and not resume:
         raise UserError("--allow-change says what may differ from an earlier run; give --resume, too")
-    started = resume and (folder / "plan.json").exists()
-    if not started:
-        check_free(folder)
     given_steps = names_steps(experiment, settings, minutes)
     objective = get_objective(experiment, tokenizer)
     next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
-    model = make_model(experiment, objective.heads, start_from)
+    model = make_model(experiment, objective.heads, start_from, verify=verify)
     with locked(folder):
         if started:
             plan = Plan.load(folder / "plan.json")
@@ -106,6 +130,7 @@ def pretrain(
             plan = with_steps(plan, steps, experiment, objective, mixture)
         else:
             plan = plan_steps(experiment, objective, mixture.train, minutes=minutes)
+        plan = remember(choice, plan) if choice else plan
         allowed = with_tenths(allow_change, experiment)
         experiment = scheduled(experiment, plan)
         save = partial(save_settings, folder, experiment, plan)
@@ -113,13 +138,66 @@ def pretrain(
             save()
         fingerprint = made_from(experiment, mixture, start_from)
         accept = partial(accept_changes, fingerprint=fingerprint, allowed=allowed, save=save)
-        run = Run(folder=folder, tokenizer=tokenizer, fingerprint=fingerprint, accept=accept)
+        run = Run(
+            folder=folder,
+            tokenizer=tokenizer,
+            fingerprint=fingerprint,
+            accept=accept,
+            saved=partial(plot_run, pictures=["loss.svg"]),
+            wandb_project=wandb,
+        )
         mixture.describe(plan.tokens)
-        trained = run_experiment(experiment, model, objective, mixture, run, resume=resume)
-        plot_metrics(folder / "metrics.jsonl", folder / "loss.svg")
+        try:
+            with PowerMeter() as meter:
+                trained = run_experiment(
+                    experiment, model, objective, mixture, run, start_from=start_from, resume=resume
+                )
+        finally:
+            plot_run(folder)
         done = Pretrained(folder=folder, experiment=experiment, plan=plan, trained=trained)
-        write_card(folder, title=recipe if isinstance(recipe, str) else "bothways model", figures=done.to_dict())
+        write_card(
+            folder,
+            title=recipe if isinstance(recipe, str) else "bothways model",
+            figures=done.to_dict(),
+            data=mixture.remembered(),
+            trained=trained,
+            meter=meter,
+        )
     return done
+
+
+def choose_size(
+    family: str,
+    mixture: Mixture,
+    tokenizer: Tokenizer,
+    minutes: float | None,
+    settings: Sequence[str],
+    start_from: str | Path | None,
+    begun: Path | None,
+) -> Choice:
+    """Return the size of a family that a run trains: chosen when it begins, and remembered from then on.
+
+    Args:
+        family: its name.
+        mixture: to train on.
+        tokenizer: of the mixture.
+        minutes: of training.
+        settings: the user's.
+        start_from: a model whose weights training would start from.
+        begun: the folder of a run that goes on; None: it begins.
+    Raises:
+        UserError: no minutes, a model that has its size already, a run that began otherwise.
+    """
+    if start_from is not None:
+        raise UserError(
+            f"{str(start_from)!r} has a size already; name its recipe, such as {family}-mini, in place of {family}"
+        )
+    if begun is not None:
+        return chosen_before(family, Plan.load(begun / "plan.json"))
+    choice = choose(family, tokenizer=tokenizer, corpora=mixture.train, minutes=minutes, settings=settings)
+    for reason in choice.reasons:
+        progress.note(reason)
+    return choice
 
 
 def get_experiment(recipe: str | Experiment) -> Experiment:
@@ -132,7 +210,7 @@ def get_experiment(recipe: str | Experiment) -> Experiment:
     return load_experiment(path)
 
 
-def get_objective(experiment: Experiment, tokenizer: Tokenizer) -> CausalLM | MaskedLM:
+def get_objective(experiment: Experiment, tokenizer: Tokenizer) -> Pretraining:
     """Return what an experiment minimises; a tokenizer that does not suit it is refused with the way out."""
     if experiment.model.vocab_size < len(tokenizer):
         raise UserError(
@@ -213,7 +291,14 @@ def save_settings(folder: Path, experiment: Experiment, plan: Plan) -> None:
 
 
 def run_experiment(
-    experiment: Experiment, model: Model, objective: Any, mixture: Mixture, run: Run, *, resume: bool
+    experiment: Experiment,
+    model: Model,
+    objective: Any,
+    mixture: Mixture,
+    run: Run,
+    *,
+    start_from: str | Path | None,
+    resume: bool,
 ) -> Trained:
     """Train a model as an experiment says."""
     training = experiment.training
@@ -228,15 +313,34 @@ def run_experiment(
         seed=experiment.seed,
         run=run,
         evaluate=evaluate,
-        description="Pretraining " + ("GPT" if experiment.model.attention == "causal" else "BERT"),
+        description=f"Pretraining {KINDS[experiment.objective.name]}",
+        flops=step_flops(experiment),
+        doctor=make_doctor(experiment, mixture, run.tokenizer, start_from),
     )
     return trainer.fit(model.to(default_device()), batches, objective, resume=resume)
 
 
-def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None) -> Model:
+def make_doctor(
+    experiment: Experiment, mixture: Mixture, tokenizer: Tokenizer | None, start_from: str | Path | None
+) -> LossDoctor:
+    """Return who watches the losses, told what is known of settings and text."""
+    context = context_for(
+        experiment.training,
+        mixture.train,
+        vocab_size=experiment.model.vocab_size,
+        unknown_id=tokenizer.special_ids.get("unk") if tokenizer else None,
+        near_copies_searched=mixture.near_copies_searched,
+        language=mixture.language,
+        started_from=None if start_from is None else str(start_from),
+        masked=experiment.objective.name == "masked_lm",
+    )
+    return LossDoctor(context)
+
+
+def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None, *, verify: bool = True) -> Model:
     """Return a model with fresh weights drawn from the experiment's seed, or with those of another model."""
     if start_from is not None:
-        loaded = load(resolve(start_from), heads=heads)
+        loaded = load(resolve(start_from), heads=heads, verify=verify, attention=experiment.model.attention)
         if loaded.model.config.vocab_size != experiment.model.vocab_size:
             raise UserError(
                 f"{str(start_from)!r} has a vocabulary of {loaded.model.config.vocab_size} tokens and the data one of "

@@ -33,7 +33,7 @@ ROLES = {
     "eos": ("<|endoftext|>", "</s>", "<|end_of_text|>", "<|im_end|>"),
     "pad": ("[PAD]", "<pad>", "<|pad|>"),
     "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
+    "cls": ("[CLS]", "<s>", "<|endoftext|>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
 }

@@ -1,0 +1,160 @@
+"""Faster ways to compute the same: layers compiled, attention by blocks on a GPU, and cross-entropy without all the logits."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LARGEST_LOGITS = (
+    2**26
+)  # logits up to which they are stored whole: 256 MiB in float32, four times as much with gradients
+CHUNK_OF_LOGITS = {"cpu": 2**23}  # logits at a time where they are too many: on a CPU what its cache holds
+SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
+SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether ``torch.compile`` has what it needs: a C++ compiler, and on a GPU Triton and bf16 units."""
+    compilers = [os.environ.get("CXX"), os.environ.get("CC"), "g++", "gcc", "clang++", "clang", "cc"]
+    if not any(shutil.which(name) for name in compilers if name):
+        return False
+    if device.type != "cuda":
+        return device.type == "cpu"
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def attends_in_blocks(like: Tensor, *, length: int, head_size: int, dropout: float) -> bool:
+    """Return whether attention by blocks can be used, and is faster than with a mask.
+
+    Args:
+        like: hidden states; under autocast the dtype of its products counts.
+        length: T.
+        head_size: D.
+        dropout: of attention weights; the kernel for blocks has none.
+    """
+    if like.device.type != "cuda" or dropout > 0:
+        return False
+    cast = torch.is_autocast_enabled("cuda")
+    dtype = torch.get_autocast_dtype("cuda") if cast else like.dtype
+    fits = length >= SHORTEST_IN_BLOCKS and head_size >= SMALLEST_HEAD_IN_BLOCKS
+    return fits and dtype in (torch.bfloat16, torch.float16) and can_compile(like.device)
+
+
+class Compiled:
+    """A context in which the layers of a trunk run compiled; outside it they are as they were.
+
+    Layers are alike, so one of them is compiled for all. What varies from step to step stays outside: the mask is an input,
+    and heads read as many positions as there are targets. So rows of one shape need one compilation, whatever they predict.
+    Evaluation and generation, whose shapes differ, go on as before.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], *, backend: str = "inductor") -> None:
+        """Prepare; the first pass inside the context compiles.
+
+        Args:
+            layers: modules of one class.
+            backend: of ``torch.compile``.
+        """
+        self._layers = [(layer, torch.compile(layer.forward, backend=backend)) for layer in layers]
+
+    def __enter__(self) -> None:
+        for layer, forward in self._layers:
+            layer.__dict__["forward"] = forward
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for layer, _ in self._layers:
+            layer.__dict__.pop("forward", None)
+
+
+def cross_entropy_in_chunks(
+    hidden_states: Tensor, weight: Tensor, bias: Tensor | None, value: Tensor, *, rows: int | None = None
+) -> Tensor:
+    """Return the summed cross-entropy of ``hidden_states @ weight.T + bias`` without ever storing all those logits.
+
+    Gradients are made along with the loss, chunk by chunk, so that nothing is computed twice. They are rounded where those of
+    whole logits are: products in the dtype of the hidden states (under autocast that of autocast), sums in float32 or better.
+
+    Args:
+        hidden_states: [n, C].
+        weight: [V, C].
+        bias: [V] or None.
+        value: [n] of int64.
+        rows: positions of a chunk; None: as many as suit the device.
+    Returns:
+        Scalar, in float32 or better.
+    """
+    kind = hidden_states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_states.dtype
+    rows = rows or max(1, CHUNK_OF_LOGITS.get(kind, LARGEST_LOGITS) // len(weight))
+    with torch.autocast(kind, enabled=False):
+        total: Tensor = _CrossEntropyInChunks.apply(  # type: ignore[no-untyped-call]
+            hidden_states, weight, bias, value, rows, dtype
+        )
+    return total
+
+
+class _CrossEntropyInChunks(torch.autograd.Function):
+    """With p the softmax of the logits: dL/dlogits = p − onehot(value)."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        hidden_states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        value: Tensor,
+        rows: int,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        wide = torch.promote_types(dtype, torch.float32)
+        needed = context.needs_input_grad[:3]
+        inputs = (hidden_states, weight, bias)
+        gradients = [
+            None if part is None or not wanted else torch.zeros_like(part, dtype=wide)
+            for part, wanted in zip(inputs, needed, strict=True)
+        ]
+        context.dtypes = [None if part is None else part.dtype for part in inputs]
+        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+        total = torch.zeros((), device=hidden_states.device, dtype=wide)
+        for start in range(0, len(value), rows):
+            part = slice(start, start + rows)
+            logits = functional.linear(hidden_states[part], weight, bias).to(wide)
+            normalizer = logits.logsumexp(-1, keepdim=True)
+            total += (normalizer - logits.gather(1, value[part, None])).sum()
+            if any(needed):
+                slope = logits.sub_(normalizer).exp_()
+                slope.scatter_add_(1, value[part, None], torch.full_like(normalizer, -1))
+                _add_gradients(gradients, hidden_states[part], weight, slope, part)
+        context.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        made = zip(context.saved_tensors, context.dtypes, strict=True)
+        scaled = [None if part is None else (part * gradient).to(dtype) for part, dtype in made]
+        return (*scaled, None, None, None)
+
+
+def _add_gradients(
+    gradients: list[Tensor | None], hidden_states: Tensor, weight: Tensor, slope: Tensor, part: slice
+) -> None:
+    """Add what one chunk gives to the gradients of hidden states, weight and bias; ``slope`` is [rows, V]."""
+    for_hidden_states, for_weight, for_bias = gradients
+    narrow = slope.to(hidden_states.dtype)
+    if for_hidden_states is not None:
+        for_hidden_states[part] = narrow @ weight
+    if for_weight is not None and narrow.dtype == for_weight.dtype:
+        for_weight.addmm_(narrow.T, hidden_states)
+    elif for_weight is not None:
+        for_weight += narrow.T @ hidden_states
+    if for_bias is not None:
+        for_bias += slope.sum(0)

@@ -1,0 +1,391 @@
+"""The loop itself: one fit, from its first step to its last, with all that happens between."""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways import progress
+from bothways.batch import Batch, Objective
+from bothways.checkpoints.checkpoint import (
+    Loaded,
+    checkpoints_in,
+    clean,
+    load_checkpoint,
+    newest_complete,
+    save_checkpoint,
+)
+from bothways.checkpoints.folders import remove_folder
+from bothways.errors import NonFiniteError, OutOfDiskError
+from bothways.model.heads import Model
+from bothways.model.kernels import Compiled
+from bothways.training.batches import Batches
+from bothways.training.interruption import Interrupted, StopRequest
+from bothways.training.machine import autocast, default_device, measured_peak, resolve_compile, resolve_precision
+from bothways.training.optimizer import make_optimizers, restore_state, set_learning_rate, state_tensors
+from bothways.training.room import check_room
+from bothways.training.run import Assignment, Run, Trained
+from bothways.training.schedule import share_at
+from bothways.training.states import numbers, plain, random_states, refuse_difference, restore_random_states
+from bothways.training.tracking import Tracker
+
+MOST_SKIPPED = 10  # non-finite steps in a row that on_nonfinite="skip" bears
+MOST_REWINDS = 3  # of a run with on_nonfinite="rewind"
+MOST_FAILED_SAVES = 3  # in a row
+
+# What a checkpoint remembers of a fit beside its tensors and the position of the batches: attributes of Fitting.
+REMEMBERED = (
+    *("step", "tokens", "seconds", "flops", "best", "skipped", "skipped_in_a_row", "rewinds"),
+    *("evaluations", "curve", "warnings"),
+)
+
+
+class Fitting:
+    """The state of one ``fit``: what a checkpoint must hold is an attribute here."""
+
+    def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
+        self.given, self.model, self.batches, self.objective = assignment, model, batches, objective
+        self.config = assignment.training
+        self.optimizers = make_optimizers(model, assignment.optimizer)
+        compiles = resolve_compile(self.config.compile, model.device, steps=self.config.steps)
+        self.compiled: AbstractContextManager[None] = Compiled(model.transformer.layers) if compiles else nullcontext()
+        self.step = self.tokens = self.skipped = self.skipped_in_a_row = self.rewinds = 0
+        self.seconds = self.flops = 0.0
+        self.best: float | None = None
+        self.evaluations: list[dict[str, float]] = []
+        self.curve: list[dict[str, float]] = []
+        self.warnings: list[dict[str, Any]] = []
+        self.tracker: Tracker | None = None
+        self.gradient_norm = math.nan  # of the last step, before clipping
+        self.logged = (0.0, 0.0)  # flops and seconds of the last record
+        self.failed_saves = 0
+        self.peak = _peak(assignment, model)
+
+    def loop(self, stop: StopRequest) -> Trained:
+        """Take the steps that are left."""
+        self.prepare()
+        log_every = max(1, self.config.steps // 100)
+        with progress.bar(self.given.description, self.config.steps) as bar:
+            bar.advance(self.step)
+            while self.step < self.config.steps:
+                before, position = self.step, self.batches.position
+                losses = self.timed_step()
+                last = self.step == self.config.steps
+                if not self.is_finite(losses):
+                    self.bear(losses, position)
+                elif self.step % log_every == 0 or last:
+                    self.log(losses)
+                bar.advance(self.step - before, self.describe(losses), losses["loss"])
+                if self.step <= before:
+                    continue  # gone back
+                if self.due(self.config.evaluate_every) or last:
+                    self.evaluate()
+                if self.due(self.config.save_every) or last or stop:
+                    self.save_and_leave_if(stop, last=last)
+        self.model.eval()
+        return Trained(
+            steps=self.step,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            flops=self.flops,
+            evaluations=self.evaluations,
+            curve=self.curve,
+            warnings=self.warnings,
+            skipped=self.skipped,
+            rewinds=self.rewinds,
+        )
+
+    def prepare(self) -> None:
+        """Make sure that the run can be saved, and open its records."""
+        self.model.train()
+        self.logged = (self.flops, self.seconds)
+        if run := self.given.run:
+            if self.step < self.config.steps:
+                check_room(run.folder, self.model, self.optimizers, keep=self.config.keep)
+            self.tracker = open_tracker(run, self.step)
+            if self.config.on_nonfinite == "rewind" and self.step == 0:
+                self.save()
+
+    # A step.
+
+    def timed_step(self) -> dict[str, float]:
+        """Take a step, on the clock."""
+        start = time.perf_counter()
+        losses = self.take_step()
+        self.seconds += time.perf_counter() - start
+        return losses
+
+    def take_step(self) -> dict[str, float]:
+        """Update the weights once and return the mean losses, ``loss`` being their weighted sum.
+
+        A step that is not finite leaves the weights alone.
+        """
+        micro_batches = [batch.to(self.model.device) for batch in next(self.batches)]
+        counts = self.count(micro_batches)
+        sums: dict[str, Tensor] = {}
+        for batch in micro_batches:
+            total = torch.zeros((), device=self.model.device)
+            with autocast(self.config.precision, self.model.device), self.compiled:
+                losses = self.objective.loss(self.model, batch)
+            for name, loss in losses.items():
+                mean = loss.sum / max(1, counts[name])
+                total = total + loss.weight * mean
+                sums[name] = sums.get(name, torch.zeros_like(mean)) + mean.detach()
+            sums["loss"] = sums.get("loss", torch.zeros_like(total)) + total.detach()
+            total.backward()  # type: ignore[no-untyped-call]
+        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip))
+        means = {name: float(value) for name, value in sums.items()}
+        self.update(finite=self.is_finite(means))
+        self.tokens += sum(batch.num_tokens for batch in micro_batches)
+        self.flops += self.given.flops(micro_batches) if self.given.flops else 0.0
+        self.step += 1
+        return means
+
+    def count(self, micro_batches: list[Batch]) -> dict[str, int]:
+        """Return what each loss of this step is divided by."""
+        counts: dict[str, int] = {}
+        for batch in micro_batches:
+            for name, count in self.objective.counts(batch).items():
+                counts[name] = counts.get(name, 0) + count
+        return counts
+
+    def is_finite(self, means: Mapping[str, float]) -> bool:
+        """Whether the last step may reach the weights, and the statistics."""
+        return math.isfinite(self.gradient_norm) and all(map(math.isfinite, means.values()))
+
+    def update(self, *, finite: bool) -> None:
+        """Let the optimizers take the step, unless it would poison the weights."""
+        if finite:
+            self.skipped_in_a_row = 0
+            set_learning_rate(self.optimizers, self.config.learning_rate * share_at(self.step, self.config))
+            for optimizer in self.optimizers:
+                optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    # A step that was not finite.
+
+    def bear(self, means: Mapping[str, float], position: Mapping[str, int]) -> None:
+        """Stop, go on without the step, or go back.
+
+        Args:
+            means: the losses of the step.
+            position: of the batches, before they gave this step's.
+        Raises:
+            NonFiniteError: training stops here.
+        """
+        self.skipped_in_a_row += 1
+        what = f"step {self.step} gave the losses {dict(means)} and a gradient of norm {self.gradient_norm:g}"
+        where = ", ".join(f"{name} {value}" for name, value in position.items())
+        what += f", not finite, and was not taken (its data begin at {where})"
+        record = {"losses": means, "gradient_norm": self.gradient_norm, "position": position}
+        if self.config.on_nonfinite == "rewind":
+            self.rewind(what, {"from": self.step, **record})
+        elif self.config.on_nonfinite == "stop":
+            self.record(self.step, {"stopped": record})
+            raise NonFiniteError(f"{what}; lower training.learning_rate, or set training.on_nonfinite=skip or rewind")
+        elif self.skipped_in_a_row > MOST_SKIPPED:
+            raise NonFiniteError(f"{what}, like the {MOST_SKIPPED} before it; lower training.learning_rate")
+        else:
+            self.skipped += 1
+            self.record(self.step, {"skipped": record})
+            progress.note(f"{self.given.description}: {what}")
+
+    def rewind(self, what: str, record: Mapping[str, Any]) -> None:
+        """Go back to the newest checkpoint, and on from there with the data that follow.
+
+        What the run has cost stays counted, and the best model so far stays the best.
+        """
+        run, rewinds = self.given.run, self.rewinds + 1
+        found = newest_complete(run.folder) if run else None
+        if found is None or rewinds > MOST_REWINDS:
+            why = "there is no checkpoint to go back to" if found is None else f"{MOST_REWINDS} times were enough"
+            raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
+        kept = {"rewinds": rewinds, "seconds": self.seconds, "flops": self.flops, "best": self.best}
+        self.become(load_checkpoint(found, verify=False), kept)  # verified when it was chosen
+        progress.note(f"{self.given.description}: {what}; going back to step {self.step}, and on with other data")
+        self.close()
+        self.tracker = open_tracker(run, self.step) if run else None
+        self.record(self.step + 1, {"rewind": record})
+
+    # What is said and written down.
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every so many steps happens now."""
+        return every > 0 and self.step % every == 0
+
+    def describe(self, losses: Mapping[str, float]) -> str:
+        """Return the progress bar's words: speed, losses and the last evaluation."""
+        seconds = max(self.seconds, 1e-9)
+        parts = [f"{self.tokens / seconds:,.0f} tokens/s"]
+        if self.flops and self.peak:
+            parts += [f"{self.flops / seconds / 1e12:.3g} TFLOP/s ({self.flops / seconds / self.peak:.0%})"]
+        parts += [f"{name} {value:.3f}" for name, value in losses.items() if name != "loss" or len(losses) == 1]
+        for name, value in (self.evaluations[-1] if self.evaluations else {}).items():
+            if name in ("loss", "bits_per_byte", self.given.monitor[0]):
+                parts.append(f"validation {name.replace('_', ' ')} {value:.3f}")
+        return " · ".join(parts)
+
+    def log(self, losses: Mapping[str, float]) -> None:
+        """Write down where training stands."""
+        values = {"tokens": self.tokens, "seconds": round(self.seconds, 3), **losses}
+        values["gradient_norm"] = self.gradient_norm
+        values["learning_rate"] = self.config.learning_rate * share_at(self.step - 1, self.config)
+        if self.skipped:
+            values["skipped"] = self.skipped
+        if self.given.flops:
+            flops, seconds = self.logged
+            values["flops_per_second"] = (self.flops - flops) / max(self.seconds - seconds, 1e-9)
+            self.logged = (self.flops, self.seconds)
+        self.curve.append({"step": self.step, **values})
+        self.record(self.step, values)
+        self.consult()
+
+    def record(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append to the records of the run, if there is one."""
+        if self.tracker:
+            self.tracker.record(step, plain(values))
+
+    def consult(self) -> None:
+        """Ask the doctor, and pass on what is new."""
+        findings = self.given.doctor(self.curve, self.evaluations) if self.given.doctor else ()
+        for finding in findings:
+            if finding.name not in {warning["name"] for warning in self.warnings}:
+                said = {"name": finding.name, "text": finding.text}
+                self.warnings.append({"step": self.step, **said})
+                self.record(self.step, {"warning": said})
+                progress.note(f"{self.given.description}, step {self.step}: {finding.text}")
+
+    def evaluate(self) -> None:
+        """Measure, and keep the model as the best one if it is."""
+        if self.given.evaluate is None:
+            return
+        self.model.eval()
+        with torch.no_grad():
+            figures = dict(self.given.evaluate(self.model))
+        self.model.train()
+        self.evaluations.append({"step": self.step, **figures})
+        self.record(self.step, {"validation": figures})
+        self.consult()
+        name, direction = self.given.monitor
+        value = figures[name]
+        better = self.best is None or (value < self.best if direction == "min" else value > self.best)
+        if better and math.isfinite(value):
+            self.save_best(value)
+
+    # Checkpoints.
+
+    def save_best(self, value: float) -> None:
+        """Save the model as the best one; where that fails, the one before stays the best."""
+        try:
+            self.save_weights("best")
+        except OutOfDiskError as error:
+            progress.note(f"{error}; training goes on")
+        else:
+            self.best = value
+
+    def save_weights(self, name: str) -> None:
+        """Save the model alone, without what training needs, as ``best`` or ``last``."""
+        if run := self.given.run:
+            save_checkpoint(run.folder / name, self.model, tokenizer=run.tokenizer, labels=run.labels)
+
+    def save_and_leave_if(self, stop: StopRequest, *, last: bool) -> None:
+        """Save; stop if a signal asks for it, and if saving has failed too often or cannot be tried again.
+
+        A save that fails for want of room is tried again when the next one is due.
+        """
+        failure = None
+        with stop.saving():
+            try:
+                self.save()
+            except OutOfDiskError as error:
+                failure = error
+        self.failed_saves = self.failed_saves + 1 if failure else 0
+        if failure and (last or stop or self.failed_saves >= MOST_FAILED_SAVES):
+            raise failure
+        if failure:
+            progress.note(f"{failure}; training goes on, and tries again at the next save")
+        if (run := self.given.run) and run.saved:
+            run.saved(run.folder)
+        if stop:  # also at the end, or whoever trains next would never hear of it
+            self.leave(stop)
+
+    def save(self) -> None:
+        """Save all that is needed to go on, and drop old checkpoints once the new one is whole."""
+        run = self.given.run
+        if run is None:
+            return
+        folder = run.folder / "checkpoints" / f"step-{self.step}"
+        if self.step == self.config.steps:
+            self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
+        state = {name: plain(getattr(self, name)) for name in REMEMBERED}
+        save_checkpoint(
+            folder,
+            self.model,
+            tokenizer=run.tokenizer,
+            labels=run.labels,
+            training={**state_tensors(self.optimizers, self.model), **random_states()},
+            state={**state, "position": self.batches.position, "fingerprint": dict(run.fingerprint)},
+        )
+        for old in checkpoints_in(run.folder)[: -self.config.keep]:
+            try:
+                remove_folder(old)
+            except OSError as error:  # what is too many does no harm
+                progress.note(f"{old} cannot be removed: {error.strerror}")
+
+    def resume(self) -> None:
+        """Become what the newest complete checkpoint was."""
+        run = self.given.run
+        if run is None:
+            return
+        if run.folder.exists():
+            clean(run.folder)
+        found = newest_complete(run.folder)
+        if found is None:
+            return
+        loaded = load_checkpoint(found, verify=False)  # verified when it was chosen
+        state = dict(loaded.state or {})
+        goes_on = run.accept(state) if run.accept else refuse_difference(state["fingerprint"], run.fingerprint)
+        if goes_on:
+            self.batches.seek(state["position"])
+        self.become(loaded, {})
+        progress.note(f"{self.given.description}: going on from step {self.step}")
+
+    def become(self, loaded: Loaded, kept: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, but for some attributes; the batches stay where they are."""
+        state = {name: value for name, value in (loaded.state or {}).items() if name in REMEMBERED}
+        state["evaluations"] = [numbers(figures) for figures in state["evaluations"]]
+        for name, value in {**state, **kept}.items():
+            setattr(self, name, value)
+        self.model.load_state_dict(loaded.model.state_dict())
+        tensors = loaded.training()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        restore_state(self.optimizers, self.model, tensors)
+        restore_random_states(tensors)
+
+    def leave(self, stop: StopRequest) -> None:
+        """Stop as a signal asked."""
+        where = f"; {self.given.run.folder} goes on with --resume" if self.given.run else ""
+        raise Interrupted(stop.signal_number, f"stopped after step {self.step} of {self.config.steps}{where}")
+
+    def close(self) -> None:
+        """Finish the records."""
+        if self.tracker:
+            self.tracker.close()
+
+
+def open_tracker(run: Run, step: int) -> Tracker:
+    """Return the records of a run that goes on from a step."""
+    return Tracker(run.folder, resume_at=step, wandb_project=run.wandb_project, settings=run.fingerprint)
+
+
+def _peak(assignment: Assignment, model: Model) -> float | None:
+    """Return the FLOP/s that the progress is held against; None: nobody counts, or it is not measured on this device."""
+    if not assignment.flops or model.device.type != default_device().type:
+        return None
+    return measured_peak(resolve_precision(assignment.training.precision, model.device))

@@ -1,0 +1,132 @@
+"""Muon: momentum whose matrices are made orthogonal, so that every direction of a weight learns equally fast.
+
+Sources: Jordan 2024 (Muon); Liu et al. 2025 (its steps as large as AdamW's); Amsel et al. 2025 (the coefficients); Li et al.
+2025 (NorMuon: rows evened out).
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Of the polynomial a·x + b·x³ + c·x⁵ of each iteration: applied one after the other, they bring all singular values from
+# 0.001 to 1 near one.
+COEFFICIENTS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+_SAFETY = 1.02  # singular values stay below one, whatever rounding does
+
+
+class Muon(Optimizer):
+    """Takes matrices alone. Those of one shape, turned or not, go through the iterations as one batch of products."""
+
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        *,
+        momentum: float,
+        weight_decay: float,
+        iterations: int = len(COEFFICIENTS),
+        row_beta: float = 0.0,
+        dtype: torch.dtype = torch.bfloat16,
+        lr: float = 1e-3,
+    ) -> None:
+        """Set up.
+
+        Args:
+            matrices: weights of two dimensions.
+            momentum: share of the old momentum that is kept; Nesterov's is used.
+            weight_decay: times the learning rate: the share of a weight that goes at each step.
+            iterations: fewer are quicker and leave small singular values smaller.
+            row_beta: of the mean of squares of each row, by whose root the row is divided; 0: rows are left alone.
+            dtype: of the iterations.
+            lr: the learning rate, in AdamW's units: an update has a root mean square of a fifth of it.
+        """
+        assert 1 <= iterations <= len(COEFFICIENTS), iterations
+        self.iterations, self.dtype = iterations, dtype
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "row_beta": row_beta}
+        super().__init__(matrices, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients that are there."""
+        assert closure is None, "this optimizer never asks for the loss again"
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            updates = self.updates(weights, group["momentum"], group["row_beta"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            for weight, update in zip(weights, updates, strict=True):
+                size = 0.2 * math.sqrt(max(weight.shape))
+                weight.add_(update, alpha=-group["lr"] * size)
+
+    def updates(self, weights: list[Tensor], momentum: float, row_beta: float) -> list[Tensor]:
+        """Advance the momenta and return them orthogonal, in the order of the weights."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        momenta = [self.remembered(weight, "momentum_buffer", weight.shape) for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum)
+        found: dict[int, Tensor] = {}
+        for numbers in same_shapes(weights):
+            wide = torch.stack([_wide(ahead[number]) for number in numbers])
+            for number, update in zip(numbers, orthogonalize(wide, self.iterations, self.dtype), strict=True):
+                weight = weights[number]
+                turned = update.mT if _is_tall(weight) else update
+                found[number] = self.evened(weight, turned, row_beta) if row_beta else turned
+        return [found[number] for number in range(len(weights))]
+
+    def evened(self, weight: Tensor, update: Tensor, beta: float) -> Tensor:
+        """Divide each row of an update by the root of its running mean square, its size as a whole unchanged."""
+        squares = self.remembered(weight, "row_squares", (len(weight), 1))
+        wide = update.to(weight.dtype)
+        squares.lerp_(wide.square().mean(1, keepdim=True), 1 - beta)
+        even = wide * squares.clamp_min(1e-10).rsqrt()
+        return even * (wide.norm() / even.norm().clamp_min(1e-10))
+
+    def remembered(self, weight: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return what the optimizer remembers of a weight, zeros at first."""
+        state = self.state[weight]
+        if name not in state:
+            state[name] = weight.new_zeros(shape)
+        return state[name]
+
+
+def same_shapes(weights: list[Tensor]) -> list[list[int]]:
+    """Return the numbers of the weights that have one shape, or the same one turned, together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, weight in enumerate(weights):
+        groups.setdefault(tuple(sorted(weight.shape)), []).append(number)
+    return list(groups.values())
+
+
+def orthogonalize(matrices: Tensor, iterations: int, dtype: torch.dtype) -> Tensor:
+    """Return the nearest orthogonal matrices, roughly: all singular values near one.
+
+    Args:
+        matrices: [k, m, n] with m ≤ n.
+        iterations: of the polynomial; a matter of a few per cent after five.
+        dtype: that the products are computed in.
+    Returns:
+        [k, m, n] in ``dtype``.
+    """
+    norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
+    x = (matrices / (norms * _SAFETY).clamp_min(1e-7)).to(dtype)
+    for a, b, c in COEFFICIENTS[:iterations]:
+        square = x @ x.mT
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x
+
+
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[0] > matrix.shape[1]
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    return matrix.mT if _is_tall(matrix) else matrix

@@ -1,0 +1,95 @@
+"""What a training is given beside model and data, and what comes of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from bothways.batch import Batch
+from bothways.model.heads import Model
+from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.training.config import OptimizerConfig, TrainingConfig
+
+Evaluator = Callable[[Model], Mapping[str, float]]
+FlopCounter = Callable[[list[Batch]], float]  # the floating point operations of a step
+
+
+class Finding(Protocol):
+    """What a doctor says: the kind of trouble, and its cause and remedy in a sentence or two."""
+
+    @property
+    def name(self) -> str:
+        """Return which kind of trouble it is; each is told once in a run."""
+
+    @property
+    def text(self) -> str:
+        """Return the words for a person."""
+
+
+# Is given the curve and the evaluations so far, and returns what is wrong by now.
+Doctor = Callable[[Sequence[Mapping[str, float]], Sequence[Mapping[str, float]]], Sequence[Finding]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a training run lives, and what its checkpoints carry beside the weights.
+
+    Attributes:
+        folder: the RUN folder.
+        tokenizer: saved with every checkpoint.
+        labels: names of the classes, saved with every checkpoint.
+        fingerprint: plain values that must be the same when the run is resumed (corpus, settings, seed).
+        accept: is given the state of the checkpoint that a run goes on from, its fingerprint among it, and refuses it or
+            returns whether the batches go on where they stood (else they begin anew). None: any difference is refused.
+        saved: is called with the folder after each save, to draw what there is by then.
+        wandb_project: of Weights & Biases, to send the records to as well; None: they stay in the folder.
+    """
+
+    folder: Path
+    tokenizer: Tokenizer | None = None
+    labels: tuple[str, ...] | None = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    accept: Callable[[Mapping[str, Any]], bool] | None = None
+    saved: Callable[[Path], object] | None = None
+    wandb_project: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """All that a training is told; see ``Trainer``."""
+
+    training: TrainingConfig
+    optimizer: OptimizerConfig
+    run: Run | None
+    evaluate: Evaluator | None
+    monitor: tuple[str, str]
+    flops: FlopCounter | None
+    doctor: Doctor | None
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        steps: taken in all, those before a resume included.
+        tokens: real tokens seen.
+        seconds: of training, evaluation and saving left out.
+        flops: floating point operations of all steps; 0 where nobody counts them.
+        evaluations: each evaluation's figures, with its ``step``.
+        curve: step, tokens, seconds, losses, norm of the gradients before clipping and learning rate, now and then.
+        warnings: what a doctor found: ``step``, ``name`` and ``text``, each name once.
+        skipped: non-finite steps that were left out.
+        rewinds: how often training went back to a checkpoint because a step was not finite.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    flops: float
+    evaluations: list[dict[str, float]]
+    curve: list[dict[str, float]]
+    warnings: list[dict[str, Any]]
+    skipped: int
+    rewinds: int

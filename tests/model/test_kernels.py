@@ -1,0 +1,172 @@
+"""Faster ways to compute the same compute the same."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+from torch.nn import functional
+
+from bothways.batch import Target, collate, join, row
+from bothways.model.config import TransformerConfig
+from bothways.model.heads import Model
+from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks
+
+CPU = torch.device("cpu")
+CONFIG = TransformerConfig(
+    vocab_size=40, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24
+)
+CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def inputs(dtype, *, positions=23, size=8, outputs=37):
+    hidden_states = torch.randn(positions, size, dtype=dtype, requires_grad=True)
+    weight = torch.randn(outputs, size, dtype=dtype, requires_grad=True)
+    bias = torch.randn(outputs, dtype=dtype, requires_grad=True)
+    return [hidden_states, weight, bias], torch.randint(outputs, (positions,))
+
+
+def plain(hidden_states, weight, bias, value):
+    return functional.cross_entropy(functional.linear(hidden_states, weight, bias).float(), value, reduction="sum")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 23, 100, None])
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_chunks_give_the_same_loss_and_gradients(dtype, rows):
+    tensors, value = inputs(dtype)
+    whole = functional.cross_entropy(functional.linear(*tensors), value, reduction="sum")
+    parts = cross_entropy_in_chunks(*tensors, value, rows=rows)
+    torch.testing.assert_close(parts, whole, atol=0, rtol=CLOSE[dtype])
+    for one, other in zip(
+        torch.autograd.grad(parts / 7, tensors), torch.autograd.grad(whole / 7, tensors), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=CLOSE[dtype], rtol=CLOSE[dtype])
+
+
+def test_gradients_of_chunks():
+    tensors, value = inputs(torch.float64, positions=5, size=3, outputs=4)
+    assert torch.autograd.gradcheck(lambda *parts: cross_entropy_in_chunks(*parts, value, rows=2), tensors)
+
+
+def test_chunks_need_neither_a_bias_nor_gradients_nor_targets():
+    (hidden_states, weight, _), value = inputs(torch.float64)
+    with torch.no_grad():
+        parts = cross_entropy_in_chunks(hidden_states, weight, None, value, rows=4)
+        whole = functional.cross_entropy(hidden_states @ weight.T, value, reduction="sum")
+    torch.testing.assert_close(parts, whole)
+    frozen = cross_entropy_in_chunks(hidden_states.detach(), weight, None, value, rows=4)
+    frozen.backward()
+    assert weight.grad.abs().sum() > 0
+    none = cross_entropy_in_chunks(hidden_states[:0], weight, None, value[:0])
+    assert none == 0
+    none.backward()
+
+
+def test_under_autocast_products_are_narrow_and_sums_wide():
+    tensors, value = inputs(torch.float32, positions=200, size=64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole, parts = plain(*tensors, value), cross_entropy_in_chunks(*tensors, value, rows=64)
+    assert parts.dtype == torch.float32
+    torch.testing.assert_close(parts, whole, atol=0, rtol=1e-6)  # of the same rounded logits
+    for one, other in zip(torch.autograd.grad(parts, tensors), torch.autograd.grad(whole, tensors), strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.01 * other.norm()
+
+
+def test_no_chunk_stores_more_logits_than_asked(monkeypatch):
+    sizes = []
+    linear = functional.linear
+    monkeypatch.setattr(functional, "linear", lambda *parts: sizes.append(len(parts[0])) or linear(*parts))
+    tensors, value = inputs(torch.float32)
+    cross_entropy_in_chunks(*tensors, value, rows=9).backward()
+    assert sizes == [9, 9, 5]
+
+
+def make_batch(seed, *, length=16):
+    """Return two rows with another number of targets, and other sequences, for every seed."""
+    rng = torch.Generator().manual_seed(seed)
+    count = 1 + seed % length
+    target = Target(index=torch.arange(count).numpy(), value=torch.randint(40, (count,), generator=rng).numpy())
+    split = 1 + seed % (length - 1)
+    ids = torch.randint(40, (length,), generator=rng).tolist()
+    packed = join([row(ids[:split], "causal"), row(ids[split:], "bidirectional")])
+    return collate([row(ids, "causal", targets={"language_model": target}), packed])
+
+
+def loss_of(model, batch):
+    logits = model.read("language_model", model(batch), batch)
+    return functional.cross_entropy(logits, batch.targets["language_model"].value, reduction="sum")
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    loss_of(model, batch).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_twenty_steps_with_other_targets_compile_once():
+    torch._dynamo.reset()
+    model, counter = Model(CONFIG, {"language_model": 0}).train(), CompileCounter()
+    compiled = Compiled(model.transformer.layers, backend=counter)
+    for seed in range(20):
+        batch = make_batch(seed)
+        expected = gradients(model, batch)
+        with compiled:
+            given = gradients(model, batch)
+        torch.testing.assert_close(given, expected)
+    assert counter.frame_count == 1
+
+
+def test_rows_of_other_shapes_compile_a_bounded_number_of_times():
+    torch._dynamo.reset()
+    model, counter = Model(CONFIG, {"language_model": 0}).train(), CompileCounter()
+    with Compiled(model.transformer.layers, backend=counter):
+        for rows in range(2, 12):
+            for length in (8, 16):
+                batch = collate([row([1] * length, "causal")] * rows)
+                model(batch).sum().backward()
+    assert counter.frame_count <= 3  # as first seen, with another number of rows, with another length
+
+
+def test_outside_the_context_nothing_is_compiled():
+    torch._dynamo.reset()
+    model, counter = Model(CONFIG, {"language_model": 0}).train(), CompileCounter()
+    names = set(model.state_dict())
+    compiled = Compiled(model.transformer.layers, backend=counter)
+    with compiled:
+        model(make_batch(0))
+    with pytest.raises(IndexError), compiled:
+        model.transformer.layers[3]
+    assert counter.frame_count == 1
+    model.eval()
+    model(make_batch(1, length=9))
+    assert counter.frame_count == 1
+    assert set(model.state_dict()) == names
+    assert all("forward" not in layer.__dict__ for layer in model.transformer.layers)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile(CPU), reason="needs a C++ compiler")
+def test_compiled_layers_compute_the_same():
+    model = Model(CONFIG, {"language_model": 0}).train()
+    compiled = Compiled(model.transformer.layers)
+    for seed in range(3):
+        expected = gradients(model, make_batch(seed))
+        with compiled:
+            given = gradients(model, make_batch(seed))
+        torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_compiler_nothing_can_be_compiled(monkeypatch):
+    assert not can_compile(torch.device("meta"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert not can_compile(CPU)
+
+
+def test_a_compiler_may_be_named(monkeypatch, tmp_path):
+    compiler = tmp_path / "mine"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", str(compiler))
+    assert can_compile(CPU)
