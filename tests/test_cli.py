@@ -372,7 +372,6 @@ MISTAKES = [
     (f"pretrain gpt-tiny --data data {NEW} --minutes 0", "--minutes must be above 0, not 0.0"),
     (f"pretrain gpt-tiny --data data {NEW} --minutes nan", "--minutes must be above 0, not nan"),
     (f"pretrain gpt-tiny --data data {NEW} --minutes soon", "'--minutes': 'soon' is not a valid float"),
-    (f"pretrain bert-tiny --data data {NEW}", "no cls token", "--tokenizer wordpiece"),
     (f"pretrain gpt-tiny --data data-bert {NEW}", "no bos token", "--tokenizer bpe"),
     (f"pretrain {GPT} {NEW} --from bert", "'bert' has a vocabulary of 90 tokens", "--tokenizer bert"),
     (f"pretrain {GPT} {NEW} --from flipped", "'flipped/best/model.safetensors' is damaged", 3),
