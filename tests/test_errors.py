@@ -4,12 +4,20 @@ import pickle
 import pytest
 
 from bothways import errors
-from bothways.errors import BothwaysError, DamagedFileError, NonFiniteError, OutOfDiskError, UserError, unknown
+from bothways.errors import (
+    BothwaysError,
+    DamagedFileError,
+    NonFiniteError,
+    OutOfDiskError,
+    PeerLostError,
+    UserError,
+    unknown,
+)
 
 
 def test_every_error_has_an_exit_code_of_its_own():
-    kinds = [BothwaysError, UserError, DamagedFileError, NonFiniteError, OutOfDiskError]
-    assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5]
+    kinds = [BothwaysError, UserError, DamagedFileError, NonFiniteError, OutOfDiskError, PeerLostError]
+    assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5, 6]
     assert all(issubclass(kind, BothwaysError) for kind in kinds)
 
 

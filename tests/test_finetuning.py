@@ -115,15 +115,15 @@ def test_an_interrupted_run_goes_on_exactly(loaded, task, tmp_path, monkeypatch,
 
     whole = fit("whole")
     left = iter(range(calls))
-    count = fitting.Fitting.count
+    take_step = fitting.Fitting.take_step
 
-    def cut(fitting, batches):
+    def cut(fitting):
         if next(left, None) is None:
             raise ZeroDivisionError
-        return count(fitting, batches)
+        return take_step(fitting)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.Fitting, "count", cut)
+        patch.setattr(fitting.Fitting, "take_step", cut)
         with pytest.raises(ZeroDivisionError):
             fit("cut")
     assert all(torch.equal(weight, whole[name]) for name, weight in fit("cut").items())
@@ -144,13 +144,14 @@ def test_the_same_seed_gives_the_same_model(loaded, task, dropout):
 
 def test_a_step_is_split_where_it_is_too_large_for_one_pass(loaded, task, monkeypatch):
     seen = []
-    count = fitting.Fitting.count
+    next_work = fitting.next_work
 
-    def watch(fitting, batches):
-        seen.append(len(batches))
-        return count(fitting, batches)
+    def watch(*arguments):
+        work = next_work(*arguments)
+        seen.append(len(work.batches))
+        return work
 
-    monkeypatch.setattr(fitting.Fitting, "count", watch)
+    monkeypatch.setattr(fitting, "next_work", watch)
     chosen = settings(epochs=1.0, batch_size=40, training={"micro_batch_tokens": 64})
     finetune_model(task, loaded, make_examples(40), settings=chosen)
     assert seen[0] > 1

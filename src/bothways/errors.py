@@ -8,9 +8,15 @@ from difflib import get_close_matches
 
 
 class BothwaysError(Exception):
-    """Base of every error that bothways raises on purpose."""
+    """Base of every error that bothways raises on purpose.
+
+    Attributes:
+        exit_code: of the command line.
+        told_elsewhere: another process of the same run tells the user.
+    """
 
     exit_code = 1
+    told_elsewhere = False
 
 
 class UserError(BothwaysError, ValueError):
@@ -35,6 +41,12 @@ class OutOfDiskError(BothwaysError):
     """There is no room left to save; what was saved before is whole."""
 
     exit_code = 5
+
+
+class PeerLostError(BothwaysError):
+    """Another process of the run has ended, or does not answer."""
+
+    exit_code = 6
 
 
 def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:

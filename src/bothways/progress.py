@@ -93,6 +93,11 @@ def track(items: Iterable[Item], description: str, total: float | None = None) -
             opened.advance()
 
 
+def speaks() -> bool:
+    """Return whether this process talks to the user: of those that torchrun has started together, only the first does."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 @contextmanager
 def display(enabled: bool = True) -> Iterator[None]:
     """Show progress on stderr for the length of a ``with`` block; inside another ``display`` it adds nothing."""

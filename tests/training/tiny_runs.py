@@ -142,7 +142,7 @@ def fit(folder, arm, *, resume=False, wrap=lambda objective: objective, **settin
         training,
         optimizer,
         run=Run(folder=Path(folder), fingerprint={"arm": arm}),
-        evaluate=lambda model: {"loss": float(model.transformer.norm.weight.sum())},
+        evaluate=lambda model: {"loss": -float(model.transformer.norm.weight.sum())},
     )
     return model, trainer.fit(model, batches, wrap(objective), resume=resume)
 
@@ -260,7 +260,7 @@ def signal_at(place, names):
         for name in names.split(","):
             os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
 
-    name = {"save": "save", "evaluation": "evaluate", "batch": "count"}[place]
+    name = {"save": "save", "evaluation": "evaluate", "batch": "take_step"}[place]
     method = getattr(Fitting, name)
 
     def sending(fitting, *arguments):

@@ -13,6 +13,7 @@ from bothways.experiment import Corpora, Experiment, in_shares, make_batches
 from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
 from bothways.training.config import TrainingConfig
+from bothways.training.distributed import current
 from bothways.training.machine import default_device, measured_peak, resolve_precision
 from bothways.training.schedule import total_tokens
 from bothways.training.trainer import Trainer
@@ -145,7 +146,8 @@ def try_steps(
         rate: FLOP/s that are likely; None: a share of the machine's peak.
     """
     seconds = TRIAL_SECONDS if trial_seconds is None else trial_seconds
-    likely = rate or LIKELY_SHARE * measured_peak(resolve_precision(experiment.training.precision, default_device()))
+    peak = measured_peak(resolve_precision(experiment.training.precision, default_device()))
+    likely = rate or LIKELY_SHARE * current().share(peak) * current().size
     trial = trial_of(experiment, workload, affordable=seconds * likely / _TRIAL_STEPS)
     tried = workload_of(trial, objective, workload.predicted_share)
     measured = measure_step(trial, objective, corpora, trial_seconds=seconds)
@@ -174,7 +176,8 @@ def measure_step(
 ) -> float:
     """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``.
 
-    Where batches or rows grow, it is a step at its full size.
+    Where batches or rows grow, it is a step at its full size. Processes that have been joined measure together, and all
+    return what process 0 has measured.
     """
     experiment = without_ramps(experiment)
     training = experiment.training
@@ -186,8 +189,9 @@ def measure_step(
         trial = replace(training, steps=steps, on_nonfinite="skip")
         trainer = Trainer(trial, experiment.optimizer, description="Measuring the speed")
         trained = trainer.fit(model, batches, objective)
+        elapsed, seconds = current().share([time.perf_counter() - start, trained.seconds])
         if steps > 1:  # the first step also warms up; the quickest trial is the one that nothing disturbed
-            best = min(best, trained.seconds / trained.steps)
-            if time.perf_counter() - start > trial_seconds:
+            best = min(best, seconds / trained.steps)
+            if elapsed > trial_seconds:
                 return best
         steps = min(steps + 2, 8)

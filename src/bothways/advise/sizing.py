@@ -19,6 +19,7 @@ from bothways.experiment import Corpora, Experiment, in_shares, make_objective
 from bothways.recipes.gpt import SIZES
 from bothways.recipes.recipe import recipe, recipe_names
 from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.training.distributed import current
 from bothways.training.machine import default_device, measured_peak, resolve_precision
 from bothways.training.schedule import total_tokens
 
@@ -176,7 +177,7 @@ class _Chooser:
         self.predicted_share = share_predicted(self.experiments[first], self.objectives[first], corpora)
         self.precision = resolve_precision(self.experiments[first].training.precision, default_device())
         self.measure = measure
-        self.likely_rate = likely_rate or LIKELY_SHARE * measured_peak(self.precision)
+        self.likely_rate = likely_rate or LIKELY_SHARE * current().share(measured_peak(self.precision)) * current().size
         self.rates: dict[str, float] = {}  # FLOP/s, measured
         self.trial_seconds = 0.0
 
@@ -248,7 +249,7 @@ class _Chooser:
             tokens_per_second=workload.tokens / seconds,
             measured=name in self.rates,
             loss=expected_loss(self.law, workload.parameters, tokens, self.corpora),
-            fits=memory.total <= USABLE * memory_here(default_device()),
+            fits=memory.total <= USABLE * current().share(memory_here(default_device())),
         )
 
     def workload(self, name: str, experiment: Experiment) -> Workload:

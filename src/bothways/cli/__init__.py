@@ -1,7 +1,7 @@
 """The command line: each verb is the Python call of the same name, its result on stdout, all else on stderr.
 
-Exit codes: 0 done; 2 a user's mistake; 3 a damaged file; 4 training met non-finite values; 5 out of disk; 130 and 143
-interrupted (Ctrl-C, SIGTERM); 141 whoever read the output has gone.
+Exit codes: 0 done; 2 a user's mistake; 3 a damaged file; 4 training met non-finite values; 5 out of disk; 6 another process
+of the same run was lost; 130 and 143 interrupted (Ctrl-C, SIGTERM); 141 whoever read the output has gone.
 """
 
 import errno
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import click
 
+from bothways import progress
 from bothways.cli.grammar import explain
 from bothways.cli.verbs import command
 from bothways.errors import BothwaysError, OutOfDiskError, UserError
@@ -44,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
-        return fail(explain(error), UserError.exit_code)
+        return fail(explain(error), UserError.exit_code) if progress.speaks() else UserError.exit_code
     except BothwaysError as error:
-        return fail(str(error), error.exit_code)
+        return error.exit_code if error.told_elsewhere else fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return fail("interrupted", 128 + signal.SIGINT)
     except OSError as error:

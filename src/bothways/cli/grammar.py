@@ -62,9 +62,10 @@ class Verb(click.Command):
     def invoke(self, ctx: click.Context) -> None:
         """Run the verb and print its answer."""
         as_json = ctx.params.pop("as_json")
-        with progress.display():
+        with progress.display(progress.speaks()):
             answer: Answer = super().invoke(ctx)
-        show(answer, as_json=as_json)
+        if progress.speaks():
+            show(answer, as_json=as_json)
 
 
 class Verbs(click.Group):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,23 @@ class Batches(Protocol):
 
     def __next__(self) -> list[Batch]:
         """Return the batches of one step; their gradients are added up."""
+
+
+Item = TypeVar("Item")
+
+
+class DivisibleBatches(Batches, Protocol[Item]):
+    """Endless steps that several processes can share: a step is known before it is made into batches."""
+
+    def next_rows(self) -> list[Item]:
+        """Return what the next step is made of, in an order that depends on the seed alone."""
+
+    def collate(self, rows: Sequence[Item]) -> list[Batch]:
+        """Make some of it, at least one, into batches.
+
+        Raises:
+            UserError: a step is worth something as a whole only.
+        """
 
 
 class PretrainingObjective(Objective, Protocol):
@@ -111,19 +128,27 @@ class PretrainingBatches:
             stream.seek({name: position[name + ending] for name in stream.position})
 
     def __next__(self) -> list[Batch]:
-        rows: list[Row] = []
-        lengths: list[int] = []
-        most = batch_tokens_at(self._step, self._training)
+        return self.collate(self.next_rows())
+
+    def next_rows(self) -> list[tuple[Row, int]]:
+        """Return the rows of the next step, each with the length that it is to be made."""
+        rows: list[tuple[Row, int]] = []
+        tokens, most = 0, batch_tokens_at(self._step, self._training)
         while True:
             stream = self._streams[_source(self._shares, self._rows)]
-            if rows and sum(lengths) + stream.length(self._step) > most:
+            if rows and tokens + stream.length(self._step) > most:
                 break
             row, length = stream.take(self._step)
-            rows.append(row)
-            lengths.append(length)
+            rows.append((row, length))
+            tokens += length
             self._rows += 1
         self._step += 1
-        return list(_collate_alike(rows, lengths, self._training.micro_batch_tokens))
+        return rows
+
+    def collate(self, rows: Sequence[tuple[Row, int]]) -> list[Batch]:
+        """Return batches of at most ``micro_batch_tokens`` each."""
+        alone, lengths = [row for row, _ in rows], [length for _, length in rows]
+        return list(_collate_alike(alone, lengths, self._training.micro_batch_tokens))
 
 
 def _collate_alike(rows: Sequence[Row], lengths: Sequence[int], most: int) -> Iterator[Batch]:
@@ -286,13 +311,30 @@ class ExampleBatches:
         self._order = np.random.default_rng((self._seed, position["epoch"])).permutation(len(self._rows))
 
     def __next__(self) -> list[Batch]:
+        return batches_of(self.next_rows(), self._micro_batch_tokens)
+
+    def next_rows(self) -> list[Row]:
+        """Return the examples of the next step."""
         start = self._position["example"]
         chosen = [self._rows[index] for index in self._order[start : start + self._batch_size]]
         if start + self._batch_size >= len(self._rows):
             self.seek({"epoch": self._position["epoch"] + 1, "example": 0})
         else:
             self._position["example"] = start + self._batch_size
-        return batches_of(chosen, self._micro_batch_tokens)
+        return chosen
+
+    def collate(self, rows: Sequence[Row]) -> list[Batch]:
+        """Return some of the examples of a step as batches of about ``micro_batch_tokens``.
+
+        Raises:
+            UserError: these batches are never split.
+        """
+        if self._micro_batch_tokens is None:
+            raise UserError(
+                "this task compares all examples of a step with each other, which several processes cannot do; start it "
+                "without torchrun"
+            )
+        return batches_of(rows, self._micro_batch_tokens)
 
 
 def batches_of(rows: Sequence[Row], batch_tokens: int | None = None) -> list[Batch]:

@@ -33,6 +33,9 @@ class TrainingConfig(Config):
     keep: int = 2  # newest checkpoints that stay
     # skip: leave out up to ten such steps in a row; rewind: go back to the last checkpoint and take other text, thrice at most
     on_nonfinite: Literal["stop", "skip", "rewind"] = "stop"
+    # Of several processes (torchrun): none: each holds the whole model (DDP); full: each holds a part of it (FSDP2).
+    sharding: Literal["none", "full"] = "none"
+    patience: float = 600.0  # seconds that processes wait for each other, before a silent one counts as lost
 
     def __post_init__(self) -> None:
         for name in ("steps", "evaluate_every", "save_every"):
@@ -41,7 +44,7 @@ class TrainingConfig(Config):
         for name in ("batch_tokens", "micro_batch_tokens", "row_length", "keep"):
             if not 1 <= getattr(self, name) <= MOST_TOKENS:
                 raise UserError(f"training.{name} must be between 1 and {MOST_TOKENS:,}, not {getattr(self, name)}")
-        for name in ("learning_rate", "gradient_clip"):
+        for name in ("learning_rate", "gradient_clip", "patience"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"training.{name} must be above 0 and finite, not {getattr(self, name)}")
         for name in ("warmup_share", "decay_share", "final_share", "batch_ramp_share", "length_ramp_share"):

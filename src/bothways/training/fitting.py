@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways import progress
-from bothways.batch import Batch, Objective
+from bothways.batch import Objective
 from bothways.checkpoints.checkpoint import (
     Loaded,
     checkpoints_in,
@@ -24,13 +24,17 @@ from bothways.errors import NonFiniteError, OutOfDiskError
 from bothways.model.heads import Model
 from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
-from bothways.training.interruption import Interrupted, StopRequest
+from bothways.training.distributed import Group, current
+from bothways.training.interruption import Interrupted, JointStop, StopRequest
 from bothways.training.machine import autocast, default_device, measured_peak, resolve_compile, resolve_precision
 from bothways.training.optimizer import make_optimizers, restore_state, set_learning_rate, state_tensors
+from bothways.training.parallel import hold, whole
+from bothways.training.randomness import gather_random_states, restore_random_states
 from bothways.training.room import check_room
 from bothways.training.run import Assignment, Run, Trained
 from bothways.training.schedule import share_at
-from bothways.training.states import numbers, plain, random_states, refuse_difference, restore_random_states
+from bothways.training.sharing import next_work
+from bothways.training.states import numbers, plain, refuse_difference
 from bothways.training.tracking import Tracker
 
 MOST_SKIPPED = 10  # non-finite steps in a row that on_nonfinite="skip" bears
@@ -47,12 +51,17 @@ REMEMBERED = (
 class Fitting:
     """The state of one ``fit``: what a checkpoint must hold is an attribute here."""
 
-    def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
+    def __init__(
+        self, assignment: Assignment, model: Model, batches: Batches, objective: Objective, *, seed: int = 0
+    ) -> None:
         self.given, self.model, self.batches, self.objective = assignment, model, batches, objective
         self.config = assignment.training
-        self.optimizers = make_optimizers(model, assignment.optimizer)
+        self.group, self.seed = current(), seed
+        self.held = hold(model, objective, self.config.sharding, self.group)
+        self.optimizers = make_optimizers(self.held.model, assignment.optimizer)
         compiles = resolve_compile(self.config.compile, model.device, steps=self.config.steps)
-        self.compiled: AbstractContextManager[None] = Compiled(model.transformer.layers) if compiles else nullcontext()
+        layers = self.held.model.transformer.layers
+        self.compiled: AbstractContextManager[None] = Compiled(layers) if compiles else nullcontext()
         self.step = self.tokens = self.skipped = self.skipped_in_a_row = self.rewinds = 0
         self.seconds = self.flops = 0.0
         self.best: float | None = None
@@ -63,10 +72,12 @@ class Fitting:
         self.gradient_norm = math.nan  # of the last step, before clipping
         self.logged = (0.0, 0.0)  # flops and seconds of the last record
         self.failed_saves = 0
-        self.peak = _peak(assignment, model)
+        self.peak = _peak(assignment, model, self.group)
+        self.stop = StopRequest()
 
     def loop(self, stop: StopRequest) -> Trained:
         """Take the steps that are left."""
+        self.stop = stop
         self.prepare()
         log_every = max(1, self.config.steps // 100)
         with progress.bar(self.given.description, self.config.steps) as bar:
@@ -86,6 +97,7 @@ class Fitting:
                     self.evaluate()
                 if self.due(self.config.save_every) or last or stop:
                     self.save_and_leave_if(stop, last=last)
+        self.held.collect()
         self.model.eval()
         return Trained(
             steps=self.step,
@@ -101,12 +113,14 @@ class Fitting:
 
     def prepare(self) -> None:
         """Make sure that the run can be saved, and open its records."""
-        self.model.train()
+        self.held.model.train()
         self.logged = (self.flops, self.seconds)
         if run := self.given.run:
             if self.step < self.config.steps:
-                check_room(run.folder, self.model, self.optimizers, keep=self.config.keep)
-            self.tracker = open_tracker(run, self.step)
+                self.group.first_only(
+                    lambda: check_room(run.folder, self.model, self.optimizers, keep=self.config.keep)
+                )
+            self.tracker = open_tracker(run, self.step) if self.group.first else None
             if self.config.on_nonfinite == "rewind" and self.step == 0:
                 self.save()
 
@@ -124,34 +138,38 @@ class Fitting:
 
         A step that is not finite leaves the weights alone.
         """
-        micro_batches = [batch.to(self.model.device) for batch in next(self.batches)]
-        counts = self.count(micro_batches)
+        work = next_work(self.batches, self.objective, self.model.device, self.group)
+        busy = len(work.batches) - work.idle
         sums: dict[str, Tensor] = {}
-        for batch in micro_batches:
-            total = torch.zeros((), device=self.model.device)
-            with autocast(self.config.precision, self.model.device), self.compiled:
-                losses = self.objective.loss(self.model, batch)
-            for name, loss in losses.items():
-                mean = loss.sum / max(1, counts[name])
-                total = total + loss.weight * mean
+        for number, batch in enumerate(work.batches):
+            with self.held.summing(number == len(work.batches) - 1):
+                with autocast(self.config.precision, self.model.device), self.compiled:
+                    means = self.held.run(batch, work.counts, 1.0 if number < busy else 0.0)
+                means["loss"].backward()  # type: ignore[no-untyped-call]
+            for name, mean in means.items() if number < busy else ():
                 sums[name] = sums.get(name, torch.zeros_like(mean)) + mean.detach()
-            sums["loss"] = sums.get("loss", torch.zeros_like(total)) + total.detach()
-            total.backward()  # type: ignore[no-untyped-call]
-        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip))
-        means = {name: float(value) for name, value in sums.items()}
-        self.update(finite=self.is_finite(means))
-        self.tokens += sum(batch.num_tokens for batch in micro_batches)
-        self.flops += self.given.flops(micro_batches) if self.given.flops else 0.0
+        norm = torch.nn.utils.clip_grad_norm_(self.held.model.parameters(), self.config.gradient_clip)
+        self.gradient_norm = float(whole(norm))
+        flops = self.given.flops(work.batches[:busy]) if self.given.flops else 0.0
+        losses = {name: float(value) for name, value in sums.items()}
+        if isinstance(self.stop, JointStop):
+            losses, flops = self.agree(losses, [*work.counts, "loss"], flops, self.stop)
+        self.update(finite=self.is_finite(losses))
+        self.tokens += work.tokens
+        self.flops += flops
         self.step += 1
-        return means
+        return losses
 
-    def count(self, micro_batches: list[Batch]) -> dict[str, int]:
-        """Return what each loss of this step is divided by."""
-        counts: dict[str, int] = {}
-        for batch in micro_batches:
-            for name, count in self.objective.counts(batch).items():
-                counts[name] = counts.get(name, 0) + count
-        return counts
+    def agree(
+        self, losses: Mapping[str, float], names: list[str], flops: float, stop: JointStop
+    ) -> tuple[dict[str, float], float]:
+        """Return the losses and the operations of all processes, and let them go on alike: one message a step."""
+        own = [self.gradient_norm, stop.heard, flops, *(losses.get(name, 0.0) for name in names)]
+        rows = self.group.table(own)
+        self.gradient_norm = rows[0][0]
+        stop.decide(row[1] for row in rows)
+        operations, *means = (sum(row[place] for row in rows) for place in range(2, len(own)))
+        return dict(zip(names, means, strict=True)), operations
 
     def is_finite(self, means: Mapping[str, float]) -> bool:
         """Whether the last step may reach the weights, and the statistics."""
@@ -201,15 +219,15 @@ class Fitting:
         What the run has cost stays counted, and the best model so far stays the best.
         """
         run, rewinds = self.given.run, self.rewinds + 1
-        found = newest_complete(run.folder) if run else None
-        if found is None or rewinds > MOST_REWINDS:
-            why = "there is no checkpoint to go back to" if found is None else f"{MOST_REWINDS} times were enough"
+        found = self.group.first_only(lambda: str(newest_complete(run.folder) or "") if run else "")
+        if not found or rewinds > MOST_REWINDS:
+            why = "there is no checkpoint to go back to" if not found else f"{MOST_REWINDS} times were enough"
             raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
         kept = {"rewinds": rewinds, "seconds": self.seconds, "flops": self.flops, "best": self.best}
-        self.become(load_checkpoint(found, verify=False), kept)  # verified when it was chosen
+        self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
         progress.note(f"{self.given.description}: {what}; going back to step {self.step}, and on with other data")
         self.close()
-        self.tracker = open_tracker(run, self.step) if run else None
+        self.tracker = open_tracker(run, self.step) if run and self.group.first else None
         self.record(self.step + 1, {"rewind": record})
 
     # What is said and written down.
@@ -264,10 +282,11 @@ class Fitting:
         """Measure, and keep the model as the best one if it is."""
         if self.given.evaluate is None:
             return
+        self.held.collect()
         self.model.eval()
         with torch.no_grad():
-            figures = dict(self.given.evaluate(self.model))
-        self.model.train()
+            figures = self.group.share(dict(self.given.evaluate(self.model)))
+        self.held.model.train()
         self.evaluations.append({"step": self.step, **figures})
         self.record(self.step, {"validation": figures})
         self.consult()
@@ -282,7 +301,7 @@ class Fitting:
     def save_best(self, value: float) -> None:
         """Save the model as the best one; where that fails, the one before stays the best."""
         try:
-            self.save_weights("best")
+            self.group.first_only(lambda: self.save_weights("best"))
         except OutOfDiskError as error:
             progress.note(f"{error}; training goes on")
         else:
@@ -309,7 +328,7 @@ class Fitting:
             raise failure
         if failure:
             progress.note(f"{failure}; training goes on, and tries again at the next save")
-        if (run := self.given.run) and run.saved:
+        if (run := self.given.run) and run.saved and self.group.first:
             run.saved(run.folder)
         if stop:  # also at the end, or whoever trains next would never hear of it
             self.leave(stop)
@@ -319,6 +338,12 @@ class Fitting:
         run = self.given.run
         if run is None:
             return
+        self.held.collect()
+        tensors = {**state_tensors(self.optimizers, self.held.model), **gather_random_states(self.group)}
+        self.group.first_only(lambda: self.write(run, tensors))
+
+    def write(self, run: Run, tensors: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint with these tensors of the training state."""
         folder = run.folder / "checkpoints" / f"step-{self.step}"
         if self.step == self.config.steps:
             self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
@@ -328,7 +353,7 @@ class Fitting:
             self.model,
             tokenizer=run.tokenizer,
             labels=run.labels,
-            training={**state_tensors(self.optimizers, self.model), **random_states()},
+            training=tensors,
             state={**state, "position": self.batches.position, "fingerprint": dict(run.fingerprint)},
         )
         for old in checkpoints_in(run.folder)[: -self.config.keep]:
@@ -342,31 +367,41 @@ class Fitting:
         run = self.given.run
         if run is None:
             return
-        if run.folder.exists():
-            clean(run.folder)
-        found = newest_complete(run.folder)
-        if found is None:
+        loaded: Loaded | None = None
+        goes_on: bool | None = None
+        with self.group.agreeing():
+            if self.group.first and (loaded := _newest(run)):
+                state = dict(loaded.state or {})
+                goes_on = run.accept(state) if run.accept else refuse_difference(state["fingerprint"], run.fingerprint)
+        goes_on = self.group.share(goes_on)
+        if goes_on is None:
             return
-        loaded = load_checkpoint(found, verify=False)  # verified when it was chosen
-        state = dict(loaded.state or {})
-        goes_on = run.accept(state) if run.accept else refuse_difference(state["fingerprint"], run.fingerprint)
+        position = self.group.share(loaded.state["position"] if loaded and loaded.state else {})
         if goes_on:
-            self.batches.seek(state["position"])
+            self.batches.seek(position)
         self.become(loaded, {})
         progress.note(f"{self.given.description}: going on from step {self.step}")
 
-    def become(self, loaded: Loaded, kept: Mapping[str, Any]) -> None:
-        """Take over what a checkpoint holds, but for some attributes; the batches stay where they are."""
-        state = {name: value for name, value in (loaded.state or {}).items() if name in REMEMBERED}
+    def become(self, loaded: Loaded | None, kept: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, but for some attributes; the batches stay where they are.
+
+        Args:
+            loaded: the checkpoint; None: process 0 has it.
+            kept: the attributes, with the values that they get.
+        """
+        state = {name: value for name, value in ((loaded and loaded.state) or {}).items() if name in REMEMBERED}
+        state = self.group.share(state)
         state["evaluations"] = [numbers(figures) for figures in state["evaluations"]]
         for name, value in {**state, **kept}.items():
             setattr(self, name, value)
-        self.model.load_state_dict(loaded.model.state_dict())
-        tensors = loaded.training()
+        if loaded:
+            self.model.load_state_dict(loaded.model.state_dict())
+        self.held.spread()
+        tensors = self.group.share_tensors(loaded.training() if loaded else {})
         for optimizer in self.optimizers:
             optimizer.state.clear()
-        restore_state(self.optimizers, self.model, tensors)
-        restore_random_states(tensors)
+        restore_state(self.optimizers, self.held.model, tensors)
+        restore_random_states(tensors, self.seed, self.group, self.step)
 
     def leave(self, stop: StopRequest) -> None:
         """Stop as a signal asked."""
@@ -379,13 +414,21 @@ class Fitting:
             self.tracker.close()
 
 
+def _newest(run: Run) -> Loaded | None:
+    """Return the newest complete checkpoint of a run, once what was half-written is gone."""
+    if run.folder.exists():
+        clean(run.folder)
+    found = newest_complete(run.folder)
+    return load_checkpoint(found, verify=False) if found else None  # verified when it was chosen
+
+
 def open_tracker(run: Run, step: int) -> Tracker:
     """Return the records of a run that goes on from a step."""
     return Tracker(run.folder, resume_at=step, wandb_project=run.wandb_project, settings=run.fingerprint)
 
 
-def _peak(assignment: Assignment, model: Model) -> float | None:
+def _peak(assignment: Assignment, model: Model, group: Group) -> float | None:
     """Return the FLOP/s that the progress is held against; None: nobody counts, or it is not measured on this device."""
-    if not assignment.flops or model.device.type != default_device().type:
+    if not assignment.flops or model.device.type != default_device().type or not group.first:
         return None
-    return measured_peak(resolve_precision(assignment.training.precision, model.device))
+    return group.size * measured_peak(resolve_precision(assignment.training.precision, model.device))

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -70,3 +70,30 @@ def listen() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class JointStop(StopRequest):
+    """A request to stop that several processes follow at the same step, though only one may have heard it."""
+
+    def __init__(self, own: StopRequest) -> None:
+        super().__init__(listening=False)
+        self._own = own
+
+    @property
+    def heard(self) -> int:
+        """The signal that this very process has heard; 0: none."""
+        return self._own.signal_number
+
+    def decide(self, heard: Iterable[float]) -> None:
+        """Stop if any process has heard a signal, by the first one's; all processes must be given the same.
+
+        Args:
+            heard: by each process.
+        """
+        self.signal_number = self.signal_number or next((int(number) for number in heard if number), 0)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Only note every signal for the length of a ``with`` block."""
+        with self._own.saving():
+            yield

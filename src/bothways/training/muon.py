@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from bothways.training.distributed import current
+from bothways.training.muon_sharing import share_parts, share_whole, sum_over
+from bothways.training.parallel import is_part, local, part
+
 # Of the polynomial a·x + b·x³ + c·x⁵ of each iteration: applied one after the other, they bring all singular values from
 # 0.001 to 1 near one.
 COEFFICIENTS = (
@@ -61,39 +65,59 @@ class Muon(Optimizer):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             updates = self.updates(weights, group["momentum"], group["row_beta"])
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            for weight, update in zip(weights, updates, strict=True):
+            held = [local(weight) for weight in weights]
+            torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
+            for weight, here, update in zip(weights, held, updates, strict=True):
                 size = 0.2 * math.sqrt(max(weight.shape))
-                weight.add_(update, alpha=-group["lr"] * size)
+                here.add_(update, alpha=-group["lr"] * size)
 
     def updates(self, weights: list[Tensor], momentum: float, row_beta: float) -> list[Tensor]:
-        """Advance the momenta and return them orthogonal, in the order of the weights."""
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        momenta = [self.remembered(weight, "momentum_buffer", weight.shape) for weight in weights]
+        """Advance the momenta and return them orthogonal, in the order of the weights: what this process holds of them."""
+        gradients = [local(weight.grad) for weight in weights if weight.grad is not None]
+        momenta = [local(self.remembered(weight, "momentum_buffer", weight.shape[1])) for weight in weights]
+        if not weights:
+            return []
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, momenta, momentum)
+        ahead = self.shared(weights, list(torch._foreach_lerp(gradients, momenta, momentum)))
+        if not row_beta:
+            return ahead
+        return [self.evened(weight, update, row_beta) for weight, update in zip(weights, ahead, strict=True)]
+
+    def shared(self, weights: list[Tensor], ahead: list[Tensor]) -> list[Tensor]:
+        """Return momenta orthogonal; where there are several processes, each does its share of the iterations."""
+        group = current()
+        if group.alone:
+            return self.orthogonal(ahead)
+        if is_part(weights[0]):
+            return share_parts(ahead, [len(weight) for weight in weights], self.orthogonal, self.dtype, group)
+        return share_whole(ahead, self.orthogonal, self.dtype, group)
+
+    def orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
+        """Return matrices orthogonal, those of one shape made so together."""
         found: dict[int, Tensor] = {}
-        for numbers in same_shapes(weights):
-            wide = torch.stack([_wide(ahead[number]) for number in numbers])
+        for numbers in same_shapes(matrices):
+            wide = torch.stack([_wide(matrices[number]) for number in numbers])
             for number, update in zip(numbers, orthogonalize(wide, self.iterations, self.dtype), strict=True):
-                weight = weights[number]
-                turned = update.mT if _is_tall(weight) else update
-                found[number] = self.evened(weight, turned, row_beta) if row_beta else turned
-        return [found[number] for number in range(len(weights))]
+                found[number] = update.mT if _is_tall(matrices[number]) else update
+        return [found[number] for number in range(len(matrices))]
 
     def evened(self, weight: Tensor, update: Tensor, beta: float) -> Tensor:
         """Divide each row of an update by the root of its running mean square, its size as a whole unchanged."""
-        squares = self.remembered(weight, "row_squares", (len(weight), 1))
+        squares = local(self.remembered(weight, "row_squares", 1))
         wide = update.to(weight.dtype)
         squares.lerp_(wide.square().mean(1, keepdim=True), 1 - beta)
         even = wide * squares.clamp_min(1e-10).rsqrt()
-        return even * (wide.norm() / even.norm().clamp_min(1e-10))
+        norms = torch.stack([wide.norm(), even.norm()])
+        if is_part(weight):
+            norms = sum_over(norms.square()).sqrt()
+        return even * (norms[0] / norms[1].clamp_min(1e-10))
 
-    def remembered(self, weight: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return what the optimizer remembers of a weight, zeros at first."""
+    def remembered(self, weight: Tensor, name: str, columns: int) -> Tensor:
+        """Return what the optimizer remembers of each row of a weight, zeros at first."""
         state = self.state[weight]
         if name not in state:
-            state[name] = weight.new_zeros(shape)
+            here = local(weight)
+            state[name] = part(here.new_zeros((len(here), columns)), weight, len(weight))
         return state[name]
 
 

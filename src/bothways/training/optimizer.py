@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from bothways.training.config import OptimizerConfig
 from bothways.training.machine import has_bf16
 from bothways.training.muon import Muon
+from bothways.training.parallel import part, part_of, whole
 
 
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
@@ -54,10 +55,13 @@ def set_learning_rate(optimizers: Iterable[Optimizer], learning_rate: float) -> 
 
 
 def state_tensors(optimizers: Iterable[Optimizer], model: nn.Module) -> dict[str, Tensor]:
-    """Return all that the optimizers remember, as ``optimizer/WEIGHT/NAME`` to tensor."""
+    """Return all that the optimizers remember, as ``optimizer/WEIGHT/NAME`` to tensor, each whole.
+
+    Where weights are held in parts, all processes must ask at once.
+    """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        f"optimizer/{names[parameter]}/{key}": torch.as_tensor(value)
+        f"optimizer/{names[parameter]}/{key}": whole(torch.as_tensor(value))
         for optimizer in optimizers
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
@@ -74,7 +78,10 @@ def restore_state(optimizers: Iterable[Optimizer], model: nn.Module, tensors: Ma
         kind, _, rest = name.partition("/")
         if kind == "optimizer":
             weight, _, key = rest.rpartition("/")
-            owners[parameters[weight]].state[parameters[weight]][key] = tensor.to(parameters[weight].device, copy=True)
+            parameter = parameters[weight]
+            tensor = tensor.to(parameter.device)
+            held = part(part_of(tensor, parameter).clone(), parameter, len(tensor)) if tensor.dim() else tensor.clone()
+            owners[parameter].state[parameter][key] = held
 
 
 def _is_trunk_matrix(name: str, parameter: Tensor) -> bool:

@@ -7,10 +7,13 @@ from bothways.errors import UserError
 from bothways.model.heads import Model
 from bothways.training.batches import Batches
 from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.distributed import current
 from bothways.training.fitting import Fitting
-from bothways.training.interruption import listen
+from bothways.training.interruption import JointStop, listen
 from bothways.training.machine import keep_freed_memory
+from bothways.training.randomness import begin_random_numbers
 from bothways.training.run import Assignment, Doctor, Evaluator, Finding, FlopCounter, Run, Trained
+from bothways.training.sharing import shared
 
 __all__ = ["Doctor", "Evaluator", "Finding", "FlopCounter", "Run", "Trained", "Trainer"]
 
@@ -64,6 +67,8 @@ class Trainer:
     def fit(self, model: Model, batches: Batches, objective: Objective, *, resume: bool = False) -> Trained:
         """Train a model in place.
 
+        Where several processes have been joined, all of them must call this alike: each computes its share of the rows.
+
         Args:
             model: has the heads that the objective reads.
             batches: endless steps.
@@ -76,9 +81,11 @@ class Trainer:
             UserError: a run to be resumed differs in what it was made from.
         """
         keep_freed_memory()
-        with torch.random.fork_rng(), listen() as stop:
-            fitting = Fitting(self._assignment, model, batches, objective)
-            torch.manual_seed(self._seed)
+        group = current()
+        with torch.random.fork_rng(), listen() as heard, group.speaking_once():
+            stop = heard if group.alone else JointStop(heard)
+            fitting = Fitting(self._assignment, model, shared(batches, group), objective, seed=self._seed)
+            begin_random_numbers(self._seed, group)
             if resume:
                 fitting.resume()
             try:

@@ -1,6 +1,7 @@
 """How well a model predicts held-out targets: exact sums over all of them, then one division."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -9,6 +10,7 @@ from bothways.batch import Batch
 from bothways.metrics.bits_per_byte import bits_per_byte
 from bothways.metrics.perplexity import perplexity
 from bothways.model.heads import Model
+from bothways.training.distributed import current
 from bothways.training.machine import Precision, autocast
 
 
@@ -17,6 +19,8 @@ def validate(
     model: Model, batches: Sequence[Batch], *, precision: Precision = "auto", num_bytes: int | None = None
 ) -> dict[str, float]:
     """Return the loss and the accuracy of every head that the batches have targets for.
+
+    Where several processes have been joined, all of them must ask at once: each measures a share of the batches.
 
     Args:
         model: is put to evaluation mode and back.
@@ -32,7 +36,8 @@ def validate(
     nats: dict[str, float] = {}
     correct: dict[str, int] = {}
     count: dict[str, int] = {}
-    for batch in batches:
+    group = current()
+    for batch in batches[group.rank :: group.size]:
         batch = batch.to(model.device)
         with autocast(precision, model.device):
             hidden_states = model(batch)
@@ -43,7 +48,15 @@ def validate(
             correct[head] = correct.get(head, 0) + int((logits[head].argmax(-1) == target.value).sum())
             count[head] = count.get(head, 0) + len(target.value)
     model.train(was_training)
+    if not group.alone:
+        parts: list[list[dict[str, Any]]] = group.gather([nats, correct, count])
+        nats, correct, count = (_sum([part[place] for part in parts]) for place in range(3))
     return _figures(nats, correct, count, num_bytes)
+
+
+def _sum(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    heads = {head: None for part in parts for head in part}
+    return {head: sum(part.get(head, 0) for part in parts) for head in heads}
 
 
 def _figures(

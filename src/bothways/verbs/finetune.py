@@ -22,10 +22,12 @@ from bothways.tasks.task import Example, Task, check_attention, check_examples, 
 from bothways.text.overlap.overlap import OverlapReport, overlap
 from bothways.text.reading.documents import Record, read_records
 from bothways.training.cost import PowerMeter
+from bothways.training.distributed import PATIENCE, Group, joined
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained
 from bothways.training.weights_and_biases import check_installed
-from bothways.verbs.folders import check_free, locked
+from bothways.verbs.folders import check_free, locked_by_first
+from bothways.verbs.resuming import OF_THE_MACHINES
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -85,32 +87,65 @@ def finetune(
         verify: compare the model's files with their hashes.
         wandb: a project of Weights & Biases to send the records to, too; needs the extra ``bothways[wandb]``.
     """
-    if wandb:
-        check_installed()
-    chosen = Finetuning(task=task.replace("-", "_"), seed=seed).override(settings)
-    found = with_length(get_task(chosen.task), chosen)
-    folder = Path(out)
-    if not (resume and (folder / "experiment.json").exists()):
-        check_free(folder)
-    examples, sources = read_examples_and_sources(found, train)
-    held_out, held_out_sources = read_examples_and_sources(found, validation) if validation else ([], [])
-    fitted = found.fitted_to(examples)
-    if strange := unknown_labels(fitted, held_out):
-        raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
-    loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed, verify=verify)
+    begun = Finetuning(task=task.replace("-", "_"), seed=seed)
+    with joined(patience_of(begun, settings)) as group:
+        return _finetune(
+            group,
+            begun,
+            settings=settings,
+            model=model,
+            train=train,
+            folder=Path(out),
+            validation=validation,
+            resume=resume,
+            wandb=wandb,
+            verify=verify,
+        )
+
+
+def _finetune(
+    group: Group,
+    begun: Finetuning,
+    *,
+    settings: Sequence[str],
+    model: str | Path,
+    train: Paths,
+    folder: Path,
+    validation: Paths | None,
+    resume: bool,
+    wandb: str | None,
+    verify: bool,
+) -> Finetuned:
+    """Do it, as one process of a group."""
+    with group.agreeing():
+        if wandb:
+            check_installed()
+        chosen = begun.override(settings)
+        found = with_length(get_task(chosen.task), chosen)
+    if not group.first_only(lambda: resume and (folder / "experiment.json").exists()):
+        group.first_only(lambda: check_free(folder))
+    with group.agreeing():
+        examples, sources = read_examples_and_sources(found, train)
+        held_out, held_out_sources = read_examples_and_sources(found, validation) if validation else ([], [])
+        fitted = found.fitted_to(examples)
+        if strange := unknown_labels(fitted, held_out):
+            raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
+        loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed, verify=verify)
     labels = getattr(fitted, "labels", None) or None
-    with locked(folder):
-        if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
-            chosen.save(folder / "experiment.json")
-        kept = keep_training_texts(folder, found, examples, sources=sources, files=paths_of(train))
-        shared = overlap(kept, texts(found, held_out), test_sources=held_out_sources) if held_out else None
-        if shared and shared.found:
-            progress.note(f"Overlap of --validation with the training files: {in_words(shared)}")
+    with locked_by_first(folder, group):
+        shared = None
+        if group.first:
+            if not checkpoints_in(folder):  # else the trainer refuses what differs, and the file must stay as it is
+                chosen.save(folder / "experiment.json")
+            kept = keep_training_texts(folder, found, examples, sources=sources, files=paths_of(train))
+            shared = overlap(kept, texts(found, held_out), test_sources=held_out_sources) if held_out else None
+            if shared and shared.found:
+                progress.note(f"Overlap of --validation with the training files: {in_words(shared)}")
         run = Run(
             folder=folder,
             tokenizer=loaded.tokenizer,
             labels=labels,
-            fingerprint={"model": str(model), "examples": digest(examples), **chosen.flat()},
+            fingerprint={"model": str(model), "examples": digest(examples), **made_by(chosen)},
             saved=partial(plot_run, pictures=["loss.svg"]),
             wandb_project=wandb,
         )
@@ -119,18 +154,33 @@ def finetune(
             with PowerMeter() as meter:
                 trained = finetune_model(fitted, loaded, examples, **options)
         finally:
-            plot_run(folder)
+            if group.first:
+                plot_run(folder)
         done = Finetuned(folder=folder, settings=chosen, trained=trained, overlap=shared)
         files = Counter(source.rpartition(":")[0] for source in sources)
-        write_card(
-            folder,
-            title=f"{chosen.task} from {model}",
-            figures=done.to_dict(),
-            data=[{"folder": file, "examples": count} for file, count in files.items()],
-            trained=trained,
-            meter=meter,
-        )
+        if group.first:
+            write_card(
+                folder,
+                title=f"{chosen.task} from {model}",
+                figures=done.to_dict(),
+                data=[{"folder": file, "examples": count} for file, count in files.items()],
+                trained=trained,
+                meter=meter,
+            )
     return done
+
+
+def patience_of(begun: Finetuning, settings: Sequence[str]) -> float:
+    """Return how long processes wait for each other; what is wrong with the settings is said once they are together."""
+    try:
+        return begun.override(settings).training.patience
+    except UserError:
+        return PATIENCE
+
+
+def made_by(settings: Finetuning) -> dict[str, Any]:
+    """Return the settings that a run must keep when it is resumed."""
+    return {name: value for name, value in settings.flat().items() if name not in OF_THE_MACHINES}
 
 
 def read_examples(task: Task, paths: Paths, *, answers: bool = True) -> list[Example]:

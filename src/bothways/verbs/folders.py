@@ -4,11 +4,12 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from bothways.errors import OutOfDiskError, UserError
+from bothways.training.distributed import Group
 
 LOCK = ".lock"  # held while a run writes into its folder; it stays, and means nothing by itself
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -91,6 +92,20 @@ def os_error(error: OSError, out: Path) -> Exception:
             f"there is no room left to write {str(out)!r}; free some, or name another disk with --out"
         )
     return UserError(f"{str(out)!r} cannot be written: {error.strerror or error}")
+
+
+@contextmanager
+def locked_by_first(folder: Path, group: Group) -> Iterator[None]:
+    """Let process 0 of a group hold a run's folder for the length of a block; see ``locked``.
+
+    Raises:
+        UserError: in all processes.
+    """
+    with ExitStack() as stack:
+        with group.agreeing():
+            if group.first:
+                stack.enter_context(locked(folder))
+        yield
 
 
 @contextmanager

@@ -28,15 +28,17 @@ from bothways.model.heads import Model
 from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
 from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.training.config import TrainingConfig
 from bothways.training.cost import PowerMeter
+from bothways.training.distributed import PATIENCE, Group, joined
 from bothways.training.doctor.context import context_for
 from bothways.training.doctor.doctor import LossDoctor
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
 from bothways.training.weights_and_biases import check_installed
-from bothways.verbs.folders import check_free, locked
+from bothways.verbs.folders import check_free, locked_by_first
 from bothways.verbs.mixture import Data, Mixture
-from bothways.verbs.resuming import STEPS, TENTHS, TOKENIZER, check_changes, check_names, restarts
+from bothways.verbs.resuming import OF_THE_MACHINES, STEPS, TENTHS, TOKENIZER, check_changes, check_names, restarts
 
 # Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
 MOST_VALIDATION_TOKENS = 100_000
@@ -102,39 +104,73 @@ def pretrain(
             something else than it was made from.
         Interrupted: a signal came; ``resume`` goes on.
     """
-    if wandb:
-        check_installed()
-    mixture, folder = Mixture(data, verify=verify), Path(out)
-    tokenizer = Tokenizer.load(mixture.folder)
-    started = resume and (folder / "plan.json").exists()
-    if not started:
-        check_free(folder)
+    request = Request(
+        recipe=recipe,
+        data=data,
+        folder=Path(out),
+        start_from=start_from,
+        minutes=minutes,
+        settings=tuple(settings),
+        resume=resume,
+        allow_change=tuple(allow_change),
+        wandb=wandb,
+        verify=verify,
+    )
+    with joined(patience_of(recipe, settings)) as group:
+        return _pretrain(request, group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What ``pretrain`` is asked for; its arguments, each under its name."""
+
+    recipe: str | Experiment
+    data: Data
+    folder: Path
+    start_from: str | Path | None
+    minutes: float | None
+    settings: tuple[str, ...]
+    resume: bool
+    allow_change: tuple[str, ...]
+    wandb: str | None
+    verify: bool
+
+
+def _pretrain(request: Request, group: Group) -> Pretrained:
+    """Do it, as one process of a group."""
+    folder, start_from = request.folder, request.start_from
+    with group.agreeing():
+        if request.allow_change and not request.resume:
+            raise UserError("--allow-change says what may differ from an earlier run; give --resume, too")
+        if request.wandb:
+            check_installed()
+        mixture = Mixture(request.data, verify=request.verify)
+        tokenizer = Tokenizer.load(mixture.folder)
+    found = group.first_only(lambda: begun_before(folder) if request.resume else None)
+    begun = None if found is None else Plan.from_dict(found)
+    if begun is None:
+        group.first_only(lambda: check_free(folder))
     choice = None
-    if isinstance(recipe, str) and recipe in families():
-        choice = choose_size(recipe, mixture, tokenizer, minutes, settings, start_from, folder if started else None)
-        recipe, settings = choice.recipe, (*choice.settings, *settings)
-    experiment = get_experiment(recipe).fitted_to(tokenizer).override(settings)
-    check_names(allow_change, experiment.names())
-    if allow_change and not resume:
-        raise UserError("--allow-change says what may differ from an earlier run; give --resume, too")
-    given_steps = names_steps(experiment, settings, minutes)
-    objective = get_objective(experiment, tokenizer)
-    next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
-    model = make_model(experiment, objective.heads, start_from, verify=verify)
-    with locked(folder):
-        if started:
-            plan = Plan.load(folder / "plan.json")
-            said = given_steps or (minutes is None and plan.minutes is None)
-            steps = experiment.training.steps if said else plan.steps
-            check_same_length(plan, steps=steps, minutes=minutes, allowed=allow_change)
-            plan = with_steps(plan, steps, experiment, objective, mixture)
+    if isinstance(request.recipe, str) and request.recipe in families():
+        choice = choose_size(request.recipe, request, mixture, tokenizer, begun)
+        request = replace(request, recipe=choice.recipe, settings=(*choice.settings, *request.settings))
+    with group.agreeing():
+        experiment = get_experiment(request.recipe).fitted_to(tokenizer).override(request.settings)
+        check_names(request.allow_change, experiment.names())
+        names_steps(experiment, request.settings, request.minutes)
+        objective = get_objective(experiment, tokenizer)
+        next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
+        model = make_model(experiment, objective.heads, start_from, verify=request.verify)
+    with locked_by_first(folder, group):
+        if begun is None:
+            plan = plan_steps(experiment, objective, mixture.train, minutes=request.minutes)
         else:
-            plan = plan_steps(experiment, objective, mixture.train, minutes=minutes)
+            plan = plan_again(begun, experiment, objective, mixture, request)
         plan = remember(choice, plan) if choice else plan
-        allowed = with_tenths(allow_change, experiment)
+        allowed = with_tenths(request.allow_change, experiment)
         experiment = scheduled(experiment, plan)
         save = partial(save_settings, folder, experiment, plan)
-        if not checkpoints_in(folder):  # else the files stay as they are until what differs is accepted
+        if group.first and not checkpoints_in(folder):  # else the files stay as they are until what differs is accepted
             save()
         fingerprint = made_from(experiment, mixture, start_from)
         accept = partial(accept_changes, fingerprint=fingerprint, allowed=allowed, save=save)
@@ -144,56 +180,65 @@ def pretrain(
             fingerprint=fingerprint,
             accept=accept,
             saved=partial(plot_run, pictures=["loss.svg"]),
-            wandb_project=wandb,
+            wandb_project=request.wandb,
         )
         mixture.describe(plan.tokens)
         try:
             with PowerMeter() as meter:
                 trained = run_experiment(
-                    experiment, model, objective, mixture, run, start_from=start_from, resume=resume
+                    experiment, model, objective, mixture, run, start_from=start_from, resume=request.resume
                 )
         finally:
-            plot_run(folder)
+            if group.first:
+                plot_run(folder)
         done = Pretrained(folder=folder, experiment=experiment, plan=plan, trained=trained)
-        write_card(
-            folder,
-            title=recipe if isinstance(recipe, str) else "bothways model",
-            figures=done.to_dict(),
-            data=mixture.remembered(),
-            trained=trained,
-            meter=meter,
-        )
+        if group.first:
+            write_card(
+                folder,
+                title=request.recipe if isinstance(request.recipe, str) else "bothways model",
+                figures=done.to_dict(),
+                data=mixture.remembered(),
+                trained=trained,
+                meter=meter,
+            )
     return done
 
 
-def choose_size(
-    family: str,
-    mixture: Mixture,
-    tokenizer: Tokenizer,
-    minutes: float | None,
-    settings: Sequence[str],
-    start_from: str | Path | None,
-    begun: Path | None,
-) -> Choice:
+def patience_of(recipe: str | Experiment, settings: Sequence[str]) -> float:
+    """Return how long processes wait for each other; what is wrong with the settings is said once they are together."""
+    named = [setting.strip() for setting in settings if setting.strip().startswith("training.patience")]
+    try:
+        family = isinstance(recipe, str) and recipe in families()
+        training = TrainingConfig() if family else get_experiment(recipe).training
+        return training.override([setting.removeprefix("training.") for setting in named]).patience
+    except UserError:
+        return PATIENCE
+
+
+def begun_before(folder: Path) -> dict[str, Any] | None:
+    """Return the plan of a run that is there already, as plain values."""
+    return Plan.load(folder / "plan.json").to_dict() if (folder / "plan.json").exists() else None
+
+
+def choose_size(family: str, request: Request, mixture: Mixture, tokenizer: Tokenizer, begun: Plan | None) -> Choice:
     """Return the size of a family that a run trains: chosen when it begins, and remembered from then on.
 
     Args:
         family: its name.
+        request: the user's.
         mixture: to train on.
         tokenizer: of the mixture.
-        minutes: of training.
-        settings: the user's.
-        start_from: a model whose weights training would start from.
-        begun: the folder of a run that goes on; None: it begins.
+        begun: the plan of a run that goes on; None: it begins.
     Raises:
         UserError: no minutes, a model that has its size already, a run that began otherwise.
     """
-    if start_from is not None:
+    if request.start_from is not None:
         raise UserError(
-            f"{str(start_from)!r} has a size already; name its recipe, such as {family}-mini, in place of {family}"
+            f"{str(request.start_from)!r} has a size already; name its recipe, such as {family}-mini, in place of {family}"
         )
     if begun is not None:
-        return chosen_before(family, Plan.load(begun / "plan.json"))
+        return chosen_before(family, begun)
+    settings, minutes = request.settings, request.minutes
     choice = choose(family, tokenizer=tokenizer, corpora=mixture.train, minutes=minutes, settings=settings)
     for reason in choice.reasons:
         progress.note(reason)
@@ -228,7 +273,7 @@ def names_steps(experiment: Experiment, settings: Sequence[str], minutes: float 
     Raises:
         UserError: it does, or neither gives a single step.
     """
-    named = any(setting.partition("=")[0].strip() == "training.steps" for setting in settings)
+    named = any(setting.partition("=")[0].strip() == STEPS for setting in settings)
     if named and minutes is not None:
         raise UserError("--minutes and --set training.steps both say how long to train; give one of them")
     if minutes is None and not experiment.training.steps:
@@ -259,8 +304,16 @@ def check_same_length(plan: Plan, *, steps: int, minutes: float | None, allowed:
         )
 
 
-def with_steps(plan: Plan, steps: int, experiment: Experiment, objective: Any, mixture: Mixture) -> Plan:
-    """Return the plan of a run that is resumed: measured once, and counted anew for the text that it has now."""
+def plan_again(plan: Plan, experiment: Experiment, objective: Any, mixture: Mixture, request: Request) -> Plan:
+    """Return the plan of a run that is resumed: measured once, and counted anew for the text that it has now.
+
+    Raises:
+        UserError: it shall have another length, and may not.
+    """
+    named = names_steps(experiment, request.settings, request.minutes)
+    said = named or (request.minutes is None and plan.minutes is None)
+    steps = experiment.training.steps if said else plan.steps
+    check_same_length(plan, steps=steps, minutes=request.minutes, allowed=request.allow_change)
     training = replace(experiment.training, steps=steps)
     now = plan_steps(replace(experiment, training=training), objective, mixture.train, minutes=None)
     return now if steps != plan.steps else replace(now, seconds_per_step=plan.seconds_per_step, minutes=plan.minutes)
@@ -359,7 +412,7 @@ def made_from(experiment: Experiment, mixture: Mixture, start_from: str | Path |
         "data": mixture.remembered(),
         TOKENIZER: mixture.sources[0].tokenizer,
         "from": None if start_from is None else str(start_from),
-        **experiment.flat(),
+        **{name: value for name, value in experiment.flat().items() if name not in OF_THE_MACHINES},
     }
 
 

@@ -20,6 +20,8 @@ FIXED = {
 }
 FREE = ("model.hidden_dropout", "model.attention_dropout")  # of a model, yet no part of its weights
 STEPS = "training.steps"
+# Settings of how the work is spread over processes, which the result does not depend on.
+OF_THE_MACHINES = ("training.sharding", "training.patience")
 _DIGEST = 64  # characters
 # Given 0, these are a tenth of the steps, and change along with them.
 TENTHS = ("training.evaluate_every", "training.save_every")

@@ -1,0 +1,187 @@
+"""Several processes that train together, and what each of them saw; run as a script, this file is those processes.
+
+It imports once and forks a child for each rank, which does the jobs of a file one after the other.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bothways.errors import BothwaysError, NonFiniteError
+from bothways.model.config import TransformerConfig
+from bothways.model.heads import Model
+from bothways.objectives.causal_lm import CausalLM
+from bothways.objectives.masked_lm import MaskedLM
+from bothways.text.shards import EncodedDocument, gather
+from bothways.training import optimizer
+from bothways.training.batches import PretrainingBatches
+from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.distributed import joined
+from bothways.training.interruption import Interrupted
+from bothways.training.trainer import Run, Trainer
+from bothways.training.validation import validate
+
+
+def make_corpus():
+    draw = np.random.default_rng(0)
+    return gather(
+        EncodedDocument(input_ids=draw.integers(4, 40, size=24), sentence_starts=np.arange(0, 24, 6), num_bytes=24)
+        for _ in range(60)
+    )
+
+
+def make_objective(kind):
+    if kind == "gpt":
+        return CausalLM(bos_id=1, eos_id=2)
+    return MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
+
+
+def make_model(kind, dropout, seed):
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=32,
+        attention="causal" if kind == "gpt" else "bidirectional",
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
+    )
+    # The objective does not read the last head: its weights have no gradients.
+    return Model(config, {**make_objective(kind).heads, "classification": 3})
+
+
+class Acting:
+    """An objective that does something at one of its calls, counted from 1."""
+
+    def __init__(self, kind, call, act):
+        self._objective, self._call, self._act, self._calls = make_objective(kind), call, act, 0
+        self.heads, self.counts = self._objective.heads, self._objective.counts
+
+    def loss(self, model, batch):
+        losses = self._objective.loss(model, batch)
+        self._calls += 1
+        if self._calls != self._call:
+            return losses
+        if self._act == "poison":
+            return {name: replace(loss, sum=loss.sum * torch.nan) for name, loss in losses.items()}
+        if self._act == "sleep":
+            time.sleep(12)
+        else:
+            os.kill(os.getpid(), getattr(signal, self._act))
+        return losses
+
+
+DEFAULTS = {
+    **{"kind": "gpt", "optimizer": "adamw", "sharding": "none", "row_beta": 0.0, "dropout": 0.0},
+    **{"steps": 50, "batch_tokens": 160, "micro_batch_tokens": 32, "save_every": 0, "on_nonfinite": "stop"},
+    **{"out": None, "resume": False, "rank": 0, "call": 0, "act": "sleep", "bf16_iterations": False},
+}
+
+
+def train(job, group):
+    """Do one job, and return what came of it as plain values."""
+    job = {**DEFAULTS, **job}
+    training = TrainingConfig(
+        **{name: job[name] for name in ("steps", "batch_tokens", "micro_batch_tokens", "sharding", "save_every")},
+        on_nonfinite=job["on_nonfinite"],
+        row_length=16,
+        precision="fp32",
+        batch_ramp_share=0.4,
+    )
+    objective = Acting(job["kind"], job["call"] if job["rank"] == group.rank else 0, job["act"])
+    batches = PretrainingBatches(make_corpus(), make_objective(job["kind"]), training, seed=0)
+    held_out = [batch for _ in range(2) for batch in next(batches)]
+    batches.seek(dict.fromkeys(batches.position, 0))
+    # Weights are drawn by another seed in each process: those of process 0 must become everybody's.
+    model = make_model(job["kind"], job["dropout"], group.rank)
+    trainer = Trainer(
+        training,
+        OptimizerConfig(name=job["optimizer"], row_beta=job["row_beta"]),
+        run=Run(folder=Path(job["out"])) if job["out"] else None,
+        evaluate=lambda model: {"loss": validate(model, held_out, precision="fp32")["loss"] + group.rank},
+        flops=lambda step: float(sum(batch.input_ids.numel() for batch in step)),
+    )
+    try:
+        with pytest.MonkeyPatch.context() as patch:  # one process of many is this very one
+            patch.setattr(optimizer, "has_bf16", lambda _: job["bf16_iterations"])
+            trained = trainer.fit(model, batches, objective, resume=job["resume"])
+    except Interrupted as error:
+        return {"exit_code": error.exit_code, "told_elsewhere": error.told_elsewhere, "error": str(error)}
+    except NonFiniteError as error:
+        return {"exit_code": error.exit_code, "told_elsewhere": error.told_elsewhere, "error": str(error)}
+    weights = b"".join(weight.numpy().tobytes() for weight in model.state_dict().values())
+    return {
+        "losses": [record["loss"] for record in trained.curve],
+        "norms": [record["gradient_norm"] for record in trained.curve],
+        "steps": trained.steps,
+        "tokens": trained.tokens,
+        "flops": trained.flops,
+        "skipped": trained.skipped,
+        "evaluations": trained.evaluations,
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "held_whole": type(model.transformer.norm.weight) is torch.nn.Parameter,
+    }
+
+
+def be_rank(rank, size, port, folder, patience):
+    """Do the jobs of a folder as one of several processes; return the exit code."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    try:
+        with joined(patience) as group:
+            results = [train(job, group) for job in json.loads((folder / "jobs.json").read_text())]
+            (folder / f"rank-{rank}.json").write_text(json.dumps(results))
+    except BothwaysError as error:
+        (folder / f"rank-{rank}.txt").write_text(str(error))
+        return error.exit_code
+    return 0
+
+
+def main(size, port, folder, patience):
+    """Fork the ranks, and print how each ended: its exit code, or minus its signal, and the second of its end."""
+    torch.set_num_threads(1)
+    start, ranks, ends = time.monotonic(), {}, {}
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            os._exit(be_rank(rank, size, port, Path(folder), patience))
+        ranks[child] = rank
+    while len(ends) < size:
+        child, status = os.wait()
+        ends[ranks[child]] = [os.waitstatus_to_exitcode(status), time.monotonic() - start]
+    print(json.dumps(ends))  # noqa: T201 - this is how the process reports
+
+
+def launch(folder, size, jobs, *, patience=60.0):
+    """Let several processes do jobs, and return of each its exit code, its last second, and its results if it has any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    call = [sys.executable, __file__, str(size), str(port), str(folder), str(patience)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout.splitlines()[-1])
+    assert 1 not in [code for code, _ in ends.values()], done.stderr
+    files = [folder / f"rank-{rank}.json" for rank in range(size)]
+    results = [json.loads(file.read_text()) if file.exists() else None for file in files]
+    return [ends[str(rank)][0] for rank in range(size)], [ends[str(rank)][1] for rank in range(size)], results
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
