@@ -118,11 +118,11 @@ def test_training_text_full_of_special_tokens_teaches_none():
 
 
 def test_each_kind_has_its_roles(bpe, wordpiece):
-    assert bpe.special_ids == {"bos": 0, "eos": 0, "pad": 1, "sep": 2, "mask": 3}
+    assert bpe.special_ids == {"bos": 0, "eos": 0, "pad": 1, "cls": 0, "sep": 2, "mask": 3}
     assert wordpiece.special_ids == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
     assert bpe.special_id("eos") == 0
-    with pytest.raises(UserError, match="this tokenizer has no cls token; it has bos, eos, pad, sep, mask"):
-        bpe.special_id("cls")
+    with pytest.raises(UserError, match="this tokenizer has no bos token; it has pad, unk, cls, sep, mask"):
+        wordpiece.special_id("bos")
 
 
 def test_special_tokens_are_left_out_of_text(tokenizer):
