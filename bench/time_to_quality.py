@@ -2,8 +2,8 @@
 
 Every peer trains for ``--minutes``. Then bothways trains at shorter budgets, each run whole, with a schedule that ends at
 zero; the shortest run that ends no worse than the peer did is what counts, and the ratio of the two times is the result.
-All arms have the same text, the same held-out documents, equal tokenizers (byte-level BPE for GPTs, WordPiece for BERTs),
-hidden size, layers and heads, and numbers of parameters within 5 %. Each is trained in a fresh process, one after the
+All arms have the same text, the same held-out documents, equal tokenizers (byte-level BPE for GPTs, WordPiece for BERTs), and
+numbers of parameters within 5 %; how wide and deep a model is for its parameters is part of its recipe. Each is trained in a fresh process, one after the
 other, with as many threads as there are cores, and measured by the same evaluator in float32 (``heldout.py`` has the windows).
 
 **Time.** "Training" is the time from the first step to the end of the last one: warm-up and compilation are in it, an arm's
@@ -104,7 +104,7 @@ def make_bench(options: argparse.Namespace, families: list[str]) -> tuple[Bench,
         write(data, work / "heldout", tokens=options.heldout_tokens)
         tokenizer = Tokenizer.load(data)
         ids |= tokenizer.special_ids
-        shapes[family] = shape_of(our_experiment(family, options.size, len(tokenizer), tuple(options.set)))
+        shapes[family] = shape_of(options.size, len(tokenizer))
         fingerprints[family] = json.loads((data / "manifest.json").read_text())["fingerprint"]
     bench = Bench(
         work=work,

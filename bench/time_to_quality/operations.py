@@ -11,21 +11,20 @@ from bothways.recipes.recipe import recipe
 MASKED = 0.15
 
 
+# Of the peers: hidden size, layers and heads, so that with 8,192 tokens they have as many parameters as our recipe of a size.
+SHAPES = {"tiny": (96, 4, 3), "mini": (256, 4, 4), "small": (384, 6, 6)}
+
+
 def our_experiment(family: str, size: str, vocab_size: int, settings: tuple[str, ...]) -> Experiment:
     """Return our settings with the vocabulary of the text."""
     experiment: Experiment = recipe(f"{family}-{size}")
     return experiment.override([f"model.vocab_size={vocab_size}", *settings])
 
 
-def shape_of(experiment: Experiment) -> dict[str, int]:
-    """Return the sizes that the peers share with us; their feed-forward layers are four times as wide as the rest."""
-    model = experiment.model
-    return {
-        "vocab_size": model.vocab_size,
-        "hidden_size": model.hidden_size,
-        "layers": model.num_hidden_layers,
-        "heads": model.num_attention_heads,
-    }
+def shape_of(size: str, vocab_size: int) -> dict[str, int]:
+    """Return the sizes of the peers; their feed-forward layers are four times as wide as the rest."""
+    hidden_size, layers, heads = SHAPES[size]
+    return {"vocab_size": vocab_size, "hidden_size": hidden_size, "layers": layers, "heads": heads}
 
 
 def peer_config(family: str, shape: Mapping[str, int]) -> TransformerConfig:
@@ -44,7 +43,9 @@ def peer_config(family: str, shape: Mapping[str, int]) -> TransformerConfig:
 def operations(result: Mapping[str, Any], experiment: Experiment) -> float:
     """Return the floating point operations of a whole training; masked models need the vocabulary at hidden tokens only."""
     ours, masked = result["peer"] == "bothways", result["family"] == "bert"
-    config = experiment.model if ours else peer_config(result["family"], shape_of(experiment))
+    config = experiment.model if ours else peer_config(
+        result["family"], shape_of(result["size"], experiment.model.vocab_size)
+    )
     share = (experiment.objective.mask_share if ours else MASKED) if masked else 1.0
     tokens = result["tokens"]
     return training_flops(config, tokens=tokens, predicted=round(share * tokens), context=round(result["context"]))
