@@ -2,9 +2,10 @@
 
 Every peer trains for ``--minutes``. Then bothways trains at shorter budgets, each run whole, with a schedule that ends at
 zero; the shortest run that ends no worse than the peer did is what counts, and the ratio of the two times is the result.
-All arms have the same text, the same held-out documents, equal tokenizers (byte-level BPE for GPTs, WordPiece for BERTs), and
-numbers of parameters within 5 %; how wide and deep a model is for its parameters is part of its recipe. Each is trained in a fresh process, one after the
-other, with as many threads as there are cores, and measured by the same evaluator in float32 (``heldout.py`` has the windows).
+All arms have the same text, the same held-out documents, equal tokenizers (byte-level BPE for GPTs, WordPiece for BERTs),
+and numbers of parameters within 5 %; how wide and deep a model is for its parameters is part of its recipe. Each is trained
+in a fresh process, one after the other, with as many threads as there are cores, and measured by the same evaluator in
+float32 (``heldout.py`` has the windows).
 
 **Time.** "Training" is the time from the first step to the end of the last one: warm-up and compilation are in it, an arm's
 own evaluations and saving are not. "Whole process" is all of a process: imports, for ours also the trial that plans the

@@ -43,8 +43,10 @@ def peer_config(family: str, shape: Mapping[str, int]) -> TransformerConfig:
 def operations(result: Mapping[str, Any], experiment: Experiment) -> float:
     """Return the floating point operations of a whole training; masked models need the vocabulary at hidden tokens only."""
     ours, masked = result["peer"] == "bothways", result["family"] == "bert"
-    config = experiment.model if ours else peer_config(
-        result["family"], shape_of(result["size"], experiment.model.vocab_size)
+    config = (
+        experiment.model
+        if ours
+        else peer_config(result["family"], shape_of(result["size"], experiment.model.vocab_size))
     )
     share = (experiment.objective.mask_share if ours else MASKED) if masked else 1.0
     tokens = result["tokens"]
