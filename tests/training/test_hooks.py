@@ -44,7 +44,7 @@ def test_operations_are_added_up_and_told_by_the_second(fit, tmp_path):
     seconds = [0.0, *(record["seconds"] for record in trained.curve)]
     for number, record in enumerate(trained.curve, start=1):
         took = seconds[number] - seconds[number - 1]
-        assert record["flops_per_second"] == pytest.approx(64 / took, rel=0.001 / took)
+        assert record["flops_per_second"] == pytest.approx(64 / took, rel=0.002 / took)  # seconds have three digits
     state = json.loads((newest_complete(tmp_path) / "state.json").read_text())
     assert state["flops"] == 256
     assert [record["flops_per_second"] for record in read_metrics(tmp_path) if "loss" in record] == [

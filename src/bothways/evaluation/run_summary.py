@@ -236,6 +236,7 @@ def _state(
         return "finished"
     losses = [record["loss"] for record in records if "loss" in record]
     broken = bool(losses) and not drawable(losses[-1])
+    broken = broken or (bool(records) and "stopped" in records[-1])
     return "failed" if broken or checkpoint is None else "interrupted"
 
 

@@ -231,7 +231,11 @@ class MaskedLM:
                     room -= len(units[number])
             if room == 0:
                 break
-        return np.sort(np.concatenate(list(chosen.values()))) if chosen else candidates[:1]
+        if not chosen:  # all words are longer than that: a piece of one
+            unit = units[int(rng.integers(len(units)))]
+            start = int(rng.integers(max(1, len(unit) - budget + 1)))
+            return unit[start : start + budget]
+        return np.sort(np.concatenate(list(chosen.values())))
 
     def _hide(self, input_ids: Tokens, index: Tokens, rng: np.random.Generator) -> Tokens:
         """Return the ids with 80 % of the chosen ones masked, 10 % random, 10 % as they were."""

@@ -202,11 +202,12 @@ class Fitting:
         what += f", not finite, and was not taken (its data begin at {where})"
         record = {"losses": means, "gradient_norm": self.gradient_norm, "position": position}
         if self.config.on_nonfinite == "rewind":
-            self.rewind(what, {"from": self.step, **record})
+            self.rewind(what, record)
         elif self.config.on_nonfinite == "stop":
             self.record(self.step, {"stopped": record})
             raise NonFiniteError(f"{what}; lower training.learning_rate, or set training.on_nonfinite=skip or rewind")
         elif self.skipped_in_a_row > MOST_SKIPPED:
+            self.record(self.step, {"stopped": record})
             raise NonFiniteError(f"{what}, like the {MOST_SKIPPED} before it; lower training.learning_rate")
         else:
             self.skipped += 1
@@ -221,10 +222,14 @@ class Fitting:
         run, rewinds = self.given.run, self.rewinds + 1
         found = self.group.first_only(lambda: str(newest_complete(run.folder) or "") if run else "")
         if not found or rewinds > MOST_REWINDS:
+            self.record(self.step, {"stopped": record})
             why = "there is no checkpoint to go back to" if not found else f"{MOST_REWINDS} times were enough"
             raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
+        record = {"from": self.step, **record}
         kept = {"rewinds": rewinds, "seconds": self.seconds, "flops": self.flops, "best": self.best}
         self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
+        if "step" in (place := self.batches.position):  # what grows is what it was there
+            self.batches.seek({**place, "step": self.step})
         progress.note(f"{self.given.description}: {what}; going back to step {self.step}, and on with other data")
         self.close()
         self.tracker = open_tracker(run, self.step) if run and self.group.first else None
@@ -377,8 +382,10 @@ class Fitting:
         if goes_on is None:
             return
         position = self.group.share(loaded.state["position"] if loaded and loaded.state else {})
-        if goes_on:
-            self.batches.seek(position)
+        if not goes_on:  # from its beginning, at the step where the run stands: what grows has grown by then
+            steps = {name: position["step"] for name in self.batches.position if name == "step" or "begun" in name}
+            position = {**self.batches.position, **steps}
+        self.batches.seek(position)
         self.become(loaded, {})
         progress.note(f"{self.given.description}: going on from step {self.step}")
 

@@ -5,6 +5,7 @@ import math
 from bothways.training.config import TrainingConfig
 
 SHORTEST_ROW = 32  # of a length ramp
+_MOST_SUMMED = 10_000  # steps
 _FIRST_BATCH = 0.25  # of batch_tokens, where batches grow
 
 
@@ -55,6 +56,11 @@ def row_length_at(step: int, config: TrainingConfig) -> int:
 
 def total_tokens(config: TrainingConfig) -> int:
     """Return about how many tokens a run sees, padding included: rows count with their full length."""
-    if not config.batch_ramp_share:
-        return config.steps * max(1, config.batch_tokens // config.row_length) * config.row_length
-    return sum(batch_tokens_at(step, config) for step in range(config.steps))
+    growing = min(config.steps, math.ceil(config.batch_ramp_share * config.steps))
+    every = max(1, growing // _MOST_SUMMED)  # of very long ramps so many steps stand for all
+    rows = every * sum(_rows_at(step, config) for step in range(0, growing, every)) if growing else 0
+    return (rows + (config.steps - growing) * _rows_at(config.steps, config)) * config.row_length
+
+
+def _rows_at(step: int, config: TrainingConfig) -> int:
+    return max(1, batch_tokens_at(step, config) // config.row_length)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +14,7 @@ from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
 from bothways.evaluation.training_overlap import Seen, seen_in_training
 from bothways.finetuning import Finetuning, with_length
+from bothways.tasks.minimal_pairs import MinimalPairs
 from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
 from bothways.text.reading.documents import Record
 from bothways.training.machine import default_device
@@ -121,7 +123,17 @@ def load_trained(
     loaded.model.to(default_device())
     if settings := settings_of_run(loaded, task):
         restored = with_length(restored, settings)
+    if isinstance(restored, MinimalPairs) and shifted_in(loaded):
+        restored = replace(restored, shifted=True)
     return restored, loaded
+
+
+def shifted_in(loaded: Loaded) -> bool:
+    """Return whether the run of a checkpoint learnt to say a masked token at the position before it."""
+    file = run_of(loaded) / "experiment.json"
+    values = read_json(file) if file.is_file() else None
+    objective = values.get("objective") if isinstance(values, Mapping) else None
+    return isinstance(objective, Mapping) and objective.get("shifted") is True
 
 
 def run_of(loaded: Loaded) -> Path:

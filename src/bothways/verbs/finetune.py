@@ -225,6 +225,7 @@ def load_for_task(task: Task, name: str, model: str | Path, *, seed: int = 0, ve
         torch.manual_seed(seed)
         loaded = load(model, heads=heads, attention=task.ATTENTION or "bidirectional", verify=verify)
     check_attention(task, name, loaded.model.config)
+    loaded.model.config = replace(loaded.model.config, hybrid=False)  # what is tuned one way serves that way
     if loaded.new_heads:
         progress.note(f"New, untrained: {', '.join(loaded.new_heads)}")
     return replace(loaded, model=loaded.model.to(default_device()))

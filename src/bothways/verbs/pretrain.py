@@ -161,6 +161,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         objective = get_objective(experiment, tokenizer)
         next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
         model = make_model(experiment, objective.heads, start_from, verify=request.verify)
+        experiment = replace(experiment, model=model.config)  # the size is that of the model that training starts from
     with locked_by_first(folder, group):
         if begun is None:
             plan = plan_steps(experiment, objective, mixture.train, minutes=request.minutes)
@@ -316,6 +317,7 @@ def plan_again(plan: Plan, experiment: Experiment, objective: Any, mixture: Mixt
     check_same_length(plan, steps=steps, minutes=request.minutes, allowed=request.allow_change)
     training = replace(experiment.training, steps=steps)
     now = plan_steps(replace(experiment, training=training), objective, mixture.train, minutes=None)
+    now = replace(now, chosen_recipe=plan.chosen_recipe, chosen_settings=plan.chosen_settings, reasons=plan.reasons)
     return now if steps != plan.steps else replace(now, seconds_per_step=plan.seconds_per_step, minutes=plan.minutes)
 
 
@@ -399,6 +401,12 @@ def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None
                 f"{str(start_from)!r} has a vocabulary of {loaded.model.config.vocab_size} tokens and the data one of "
                 f"{experiment.model.vocab_size}; prepare the data with --tokenizer {start_from}"
             )
+        if loaded.model.config.attention != experiment.model.attention:
+            raise UserError(
+                f"{str(start_from)!r} reads {loaded.model.config.attention} and objective.name={experiment.objective.name} "
+                f"needs a model that reads {experiment.model.attention}; start from such a model, or from a hybrid"
+            )
+        loaded.model.config = replace(loaded.model.config, hybrid=experiment.model.hybrid)
         progress.note(f"Starting from {start_from}")
         return loaded.model
     with torch.random.fork_rng():

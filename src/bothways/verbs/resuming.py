@@ -8,7 +8,13 @@ from bothways.errors import UserError, unknown
 Differences = dict[str, tuple[Any, Any]]
 
 TOKENIZER = "tokenizer.json"  # SHA-256 of the file that all corpora of a run share
-ORDER = ("data", "seed", "training.row_length", "objective.")  # what decides which rows come, and when
+ORDER = (
+    "data",
+    "seed",
+    "training.row_length",
+    "training.length_ramp_share",
+    "objective.",
+)  # what decides which rows come, and when
 # What no permission lets change, by the beginning of its name, and why.
 FIXED = {
     "model.": "the trained weights are those of that model",

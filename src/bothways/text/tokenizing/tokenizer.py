@@ -39,6 +39,12 @@ ROLES = {
 }
 
 
+# Bytes as byte-level BPE writes them: the first ones of Chinese characters, each a word of its own, and those that go on
+# with any character of several bytes.
+_ALONE = frozenset("ãäåæçèéð")
+_INSIDE = frozenset(map(chr, (*range(0xA1, 0xC0), *range(0x122, 0x144))))
+
+
 class Tokenizer:
     """A trained tokenizer.
 
@@ -192,6 +198,8 @@ class Tokenizer:
             inside = (
                 token.startswith("##") if self.kind == "wordpiece" else token[:1].isalpha() and token[:1] not in "ĠĊĉ▁"
             )
+            if self.kind == "bpe" and token[:1] in _ALONE | _INSIDE:
+                inside = token[:1] in _INSIDE
             continues[index] = inside and index not in special
         return continues
 
