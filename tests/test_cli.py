@@ -262,10 +262,13 @@ def test_ctrl_c_in_a_real_process(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_preparation_leaves_nothing_behind(monkeypatch, tmp_path, number):
     monkeypatch.setattr("bothways.verbs.preparing.write_manifest", lambda *_: os.kill(os.getpid(), number))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         code = Said(f"prepare texts --out {tmp_path}/data --vocab-size 300").code
     except SystemExit as stop:
         code = stop.code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 128 + number
     assert list(tmp_path.iterdir()) == []
 
@@ -374,6 +377,11 @@ MISTAKES = [
     (f"pretrain gpt-tiny --data data {NEW} --minutes soon", "'--minutes': 'soon' is not a valid float"),
     (f"pretrain gpt-tiny --data data-bert {NEW}", "no bos token", "--tokenizer bpe"),
     (f"pretrain {GPT} {NEW} --from bert", "'bert' has a vocabulary of 90 tokens", "--tokenizer bert"),
+    (
+        f"pretrain bert-tiny --data data {NEW} --from gpt",
+        "'gpt' reads causal",
+        "start from such a model, or from a hybrid",
+    ),
     (f"pretrain {GPT} {NEW} --from flipped", "'flipped/best/model.safetensors' is damaged", 3),
     (f"pretrain {GPT} --out gpt", "the folder 'gpt' is not empty"),
     (f"pretrain {GPT} --out scores.json", "'scores.json' is a file"),

@@ -321,7 +321,9 @@ def test_the_scores_of_the_examples_have_the_figures_as_their_mean(name, task, l
 
 
 def test_every_figure_lies_in_its_interval_beside_a_baseline(name, task, loaded, examples):
-    scores = evaluate_task(task, name, task.predict(loaded, examples), examples, model="tiny")
+    scores = evaluate_task(
+        task, name, task.predict(loaded, examples), examples, model="tiny", attention=loaded.model.config.attention
+    )
     for figure, found in scores.metrics.items():
         assert found.low <= found.value <= found.high, figure
     assert scores.baseline.keys() == scores.metrics.keys()

@@ -49,16 +49,18 @@ def test_all_right_has_no_spread():
 
 
 def test_the_baseline_is_measured_on_the_same_examples(predictions):
-    scores = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter")
+    scores = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter", attention="bidirectional")
     assert scores.baseline == TASK.measure([{"label": "a"}] * 60, EXAMPLES)
     assert scores.baseline["accuracy"] == pytest.approx(40 / 60)
     assert (scores.task, scores.model, scores.n) == ("classification", "sorter", 60)
 
 
 def test_scores_are_plain_values_with_the_names_that_the_file_promises(predictions):
-    values = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter").to_dict()
+    values = evaluate_task(
+        TASK, "classification", predictions, EXAMPLES, model="sorter", attention="bidirectional"
+    ).to_dict()
     assert json.loads(json.dumps(values)) == values
-    assert list(values) == ["task", "model", "metrics", "baseline", "n", "overlap", "overlap_note"]
+    assert list(values) == ["task", "model", "attention", "metrics", "baseline", "n", "overlap", "overlap_note"]
     assert values["overlap"] is None
     assert values["overlap_note"] == "it is not known which texts this model was trained on"
     assert values["metrics"]["accuracy"].keys() == {"value", "low", "high"}
@@ -74,7 +76,9 @@ def test_unequal_numbers_are_a_bug_and_not_passed_over(predictions):
 def test_overlap_stands_beside_the_scores(predictions):
     report = OverlapReport(of=60, exact=3, ngram=2, near=1)
     seen = Seen(report=report, files=("train.csv",), note="")
-    values = evaluate_task(TASK, "classification", predictions, EXAMPLES, model="sorter", seen=seen).to_dict()
+    values = evaluate_task(
+        TASK, "classification", predictions, EXAMPLES, model="sorter", attention="bidirectional", seen=seen
+    ).to_dict()
     assert values["overlap"] == {"exact": 3, "ngram": 2, "near": 1, "share": 0.1, "of": 60, "train": ["train.csv"]}
     assert "overlap_note" not in values
     assert "queries_in_collection" not in values
@@ -82,6 +86,7 @@ def test_overlap_stands_beside_the_scores(predictions):
     scores = Scores(
         task="retrieval",
         model="m",
+        attention="causal",
         metrics={},
         baseline={},
         baseline_name="BM25",
@@ -92,12 +97,13 @@ def test_overlap_stands_beside_the_scores(predictions):
 
 
 def test_scores_with_nothing_measured_are_plain_too():
-    empty = Scores(task="t", model="m", metrics={}, baseline={}, baseline_name="chance", n=0)
+    empty = Scores(task="t", model="m", attention="causal", metrics={}, baseline={}, baseline_name="chance", n=0)
     values = empty.to_dict()
     del values["overlap_note"]
     assert values == {
         "task": "t",
         "model": "m",
+        "attention": "causal",
         "metrics": {},
         "baseline": {"name": "chance"},
         "n": 0,

@@ -38,7 +38,7 @@ from bothways.errors import UserError
 )
 @click.version_option(bothways.__version__, prog_name="bothways")
 def command() -> None:
-    """Pretrain, fine-tune and evaluate GPT and BERT models from your own text."""
+    """Pretrain, fine-tune and evaluate GPT, BERT and hybrid models from your own text."""
 
 
 @command.command(cls=Verb, epilog="bothways demo --text my-texts/ --minutes 30")
@@ -209,7 +209,7 @@ def plan(recipe: str, data: Sequence[Path], **options: Any) -> Answer:
 @verify
 @as_json
 def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
-    """Train a GPT or a BERT on prepared text.
+    """Train a GPT, a BERT or a hybrid on prepared text.
 
     RECIPE is {recipes}, a family (gpt, bert, hybrid: the size is chosen from --minutes), or an
     experiment.json. Stopped by Ctrl-C or SIGTERM, a run saves itself first.
@@ -250,7 +250,11 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
 @several("--test", "test", required=True, text="Files of examples that the model has not seen.")
 @click.option("--out", type=FILE, metavar="FILE", help="Write the scores to this JSON file, too.")
 @click.option("--fail-on-overlap", is_flag=True, help="Refuse examples that the model was fine-tuned on (exit code 2).")
-@click.option("--attention", type=click.Choice(["causal", "bidirectional"]), help="Which way a hybrid reads.")
+@click.option(
+    "--attention",
+    type=click.Choice(["causal", "bidirectional"]),
+    help="Which way a hybrid reads; if not given, as the task needs, or both ways.",
+)
 @seed
 @verify
 @as_json
@@ -266,7 +270,8 @@ def evaluate(task: str, **options: Any) -> Answer:
         for name, found in scores.metrics.items()
     ]
     measured = table(rows, columns=("", "value", "95 % interval", "baseline"))
-    shown = [f"{task}: {in_words(scores.n)} examples", measured, f"Baseline: {scores.baseline_name}"]
+    way = "from left to right" if scores.attention == "causal" else "both ways"
+    shown = [f"{task}: {in_words(scores.n)} examples, read {way}", measured, f"Baseline: {scores.baseline_name}"]
     shown += scores.seen.sentences()
     return Answer(values=scores.to_dict(), shown=shown)
 

@@ -18,6 +18,7 @@ class Scores:
     Attributes:
         task: its name.
         model: what was measured.
+        attention: which way it read.
         metrics: figure to value and interval.
         baseline: figures of ``baseline_name`` on the same examples.
         baseline_name: what the model is compared with.
@@ -27,6 +28,7 @@ class Scores:
 
     task: str
     model: str
+    attention: str
     metrics: dict[str, Interval]
     baseline: dict[str, float]
     baseline_name: str
@@ -42,6 +44,7 @@ class Scores:
         return {
             "task": self.task,
             "model": self.model,
+            "attention": self.attention,
             "metrics": intervals,
             "baseline": {"name": self.baseline_name, **self.baseline},
             "n": self.n,
@@ -58,6 +61,7 @@ def evaluate_task(
     examples: Sequence[Example],
     *,
     model: str,
+    attention: str,
     seen: Seen | None = None,
     seed: int = 0,
 ) -> Scores:
@@ -65,6 +69,7 @@ def evaluate_task(
     return Scores(
         task=name,
         model=model,
+        attention=attention,
         metrics=intervals(task, predictions, examples, seed=seed),
         baseline=task.measure(task.baseline(examples), examples),
         baseline_name=task.BASELINE,

@@ -41,7 +41,7 @@ def evaluate(
         test: files with the task's columns.
         out: a JSON file to write the scores to.
         fail_on_overlap: refuse test examples that stand in the texts that the model was fine-tuned on.
-        attention: which way a hybrid reads; by default as it was fine-tuned.
+        attention: which way a hybrid reads; by default as the task needs, or both ways.
         seed: of sampling and of the intervals.
         verify: compare the model's files with their hashes.
     Raises:
@@ -57,7 +57,8 @@ def evaluate(
     if strange := unknown_labels(found, examples):
         progress.note(f"labels that this model has not learnt and can only get wrong: {', '.join(strange)}")
     predictions = found.predict(loaded, examples, seed=seed)
-    scores = evaluate_task(found, task, predictions, examples, model=str(model), seen=seen, seed=seed)
+    way = loaded.model.config.attention
+    scores = evaluate_task(found, task, predictions, examples, model=str(model), attention=way, seen=seen, seed=seed)
     if out is not None:
         write_file(Path(out), json.dumps(scores.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return scores
@@ -119,7 +120,8 @@ def load_trained(
     restored = found.restored(loaded.labels)
     missing = [head for head in restored.heads() if head not in loaded.model.heads and head != "embedding"]
     if missing:
-        raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; fine-tune it first")
+        remedy = "fine-tune it first" if found.TRAINABLE else "name a pretrained model"
+        raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; {remedy}")
     loaded.model.to(default_device())
     if settings := settings_of_run(loaded, task):
         restored = with_length(restored, settings)

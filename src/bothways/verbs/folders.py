@@ -131,3 +131,10 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         except OSError as error:
             raise (os_error(error, folder) if error.errno in FULL else error) from None
+        finally:
+            if _holds_only_the_lock(folder):  # nothing came of it
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _holds_only_the_lock(folder: Path) -> bool:
+    return folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]
