@@ -382,6 +382,7 @@ MISTAKES = [
         "'gpt' reads causal",
         "start from such a model, or from a hybrid",
     ),
+    (f"pretrain {GPT} {NEW} --from gpt --set model.norm_eps=0.1", "--set model.norm_eps=0.1 does not go with --from"),
     (f"pretrain {GPT} {NEW} --from flipped", "'flipped/best/model.safetensors' is damaged", 3),
     (f"pretrain {GPT} --out gpt", "the folder 'gpt' is not empty"),
     (f"pretrain {GPT} --out scores.json", "'scores.json' is a file"),

@@ -161,6 +161,8 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         objective = get_objective(experiment, tokenizer)
         next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
         model = make_model(experiment, objective.heads, start_from, verify=request.verify)
+        if start_from is not None:
+            check_shape(experiment, model, request)
         experiment = replace(experiment, model=model.config)  # the size is that of the model that training starts from
     with locked_by_first(folder, group):
         if begun is None:
@@ -203,6 +205,22 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
                 meter=meter,
             )
     return done
+
+
+def check_shape(experiment: Experiment, model: Model, request: Request) -> None:
+    """Refuse settings of the model that the one which training starts from does not have.
+
+    Raises:
+        UserError: there is one.
+    """
+    wanted, has = experiment.model.to_dict(), model.config.to_dict()
+    for setting in request.settings:
+        name = setting.partition("=")[0].strip().removeprefix("model.")
+        if name in wanted and setting.strip().startswith("model.") and wanted[name] != has[name]:
+            raise UserError(
+                f"--set model.{name}={wanted[name]} does not go with --from: {str(request.start_from)!r} has {has[name]}; "
+                "leave it out"
+            )
 
 
 def patience_of(recipe: str | Experiment, settings: Sequence[str]) -> float:
