@@ -58,6 +58,7 @@ def lay_out_nanogpt(data: Path, peers: Path, seed: int) -> Path:
             turn = seed * len(corpus) // 10
             order = [(index + turn) % len(corpus) for index in range(len(corpus))]
             _write(folder / name, (np.append(corpus.document(index), end) for index in order))
+        # From here alone train.py learns how many tokens there are; else it would take GPT-2's 50,304. We never open it.
         (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": len(Tokenizer.load(data))}))
     return folder
 

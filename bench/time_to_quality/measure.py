@@ -35,7 +35,7 @@ def ours(folder: Path) -> Logits:
 
 
 def nanogpt(folder: Path, checkout: Path) -> Logits:
-    """Read a ``ckpt.pt`` that nanoGPT's train.py wrote in this very run."""
+    """Read a ``ckpt.pt`` that nanoGPT's train.py wrote in this very run, tensors and plain values alone (``weights_only``)."""
     sys.path.insert(0, str(checkout))
     from model import GPT, GPTConfig
 

@@ -172,9 +172,17 @@ def test_a_choice_is_shown_with_its_reasons(experiment, corpus):
         fits=True,
     )
     large = replace(small, recipe="gpt-base", measured=False, fits=False)
-    choice = Choice(recipe="gpt-tiny", settings=(), reasons=("because",), candidates=(small, large), trial_seconds=1.0)
+    choice = Choice(
+        recipe="gpt-tiny",
+        settings=(),
+        reasons=("because",),
+        candidates=(small, large),
+        trial_seconds=1.0,
+        seconds_per_step=0.25,
+    )
     found = told(experiment, corpus, choice=choice)
     assert sentences(found)[0] == "because"
+    assert found.speed.seconds_per_step == 0.25, "what was measured for the choice is not measured again"
     first, second = candidate_rows(found)
     assert len(first) == len(second) == len(CANDIDATE_COLUMNS)
     assert first == ("gpt-tiny", "1.2 M", "20,480", "0.5", "1,234", "4.321")

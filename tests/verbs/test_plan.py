@@ -51,6 +51,7 @@ def test_a_family_is_planned_with_the_size_that_is_chosen(data):
     assert found.reasons[0].startswith(found.recipe)
     chosen = next(each for each in found.candidates if each.recipe == found.recipe)
     assert found.experiment.training.batch_tokens == chosen.batch_tokens
+    assert (found.plan.steps, found.plan.tokens) == (chosen.steps, chosen.tokens), "both tables say the same"
     assert found.hours == pytest.approx(0.05 / 60)
 
 

@@ -8,6 +8,7 @@ from bothways.advise.hardware import GPUS, OnGpu, electricity_price, on_gpu
 from bothways.advise.law import law_of
 from bothways.advise.memory import (
     IMPORTED_LATER,
+    PROGRAM,
     Memory,
     compute_memory,
     disk_bytes,
@@ -16,7 +17,7 @@ from bothways.advise.memory import (
     memory_here,
     resident_memory,
 )
-from bothways.advise.plan import LIKELY_SHARE, Plan, check_minutes, make_plan, steps_in, try_steps
+from bothways.advise.plan import LIKELY_SHARE, Plan, Trial, check_minutes, make_plan, steps_in, try_steps
 from bothways.advise.sizing import Candidate, Choice, expected_loss
 from bothways.advise.workload import Workload, share_predicted, workload_of
 from bothways.errors import UserError
@@ -161,6 +162,7 @@ def forecast(
     if minutes is not None:
         check_minutes(minutes)
     device, training = default_device(), experiment.training
+    program = PROGRAM if choice else resident_memory()  # choosing has left its trials in memory
     precision = resolve_precision(training.precision, device)
     workload = workload_of(experiment, objective, share_predicted(experiment, objective, corpora))
     computed = compute_memory(
@@ -168,12 +170,15 @@ def forecast(
         workload,
         precision=precision,
         device="cuda" if device.type == "cuda" else "cpu",
-        program=0 if device.type == "cuda" else resident_memory() + IMPORTED_LATER,
+        program=0 if device.type == "cuda" else program + IMPORTED_LATER,
     )
     available = memory_here(device)
     forget_peak(device)
-    speed = measure_speed(experiment, objective, corpora, workload, measured=computed.total <= available)
-    held = measured_peak_memory(device) if speed.tried_tokens >= workload.micro_tokens else None
+    trial = try_steps(experiment, objective, corpora, workload) if not choice and computed.total <= available else None
+    held = measured_peak_memory(device) if trial and trial.tokens >= workload.micro_tokens else None
+    if choice and choice.seconds_per_step:
+        trial = Trial(seconds=choice.seconds_per_step, tokens=workload.tokens)
+    speed = speed_of(trial, experiment, workload)
     steps = training.steps if minutes is None else steps_in(minutes, speed.seconds_per_step, training, workload)
     if steps < 1:
         raise UserError(
@@ -207,14 +212,11 @@ def forecast(
     )
 
 
-def measure_speed(
-    experiment: Experiment, objective: PretrainingObjective, corpora: Corpora, workload: Workload, *, measured: bool
-) -> Speed:
+def speed_of(trial: Trial | None, experiment: Experiment, workload: Workload) -> Speed:
     """Return how fast this machine trains, from a trial or, without one, from its peak."""
     peak = measured_peak(resolve_precision(experiment.training.precision, default_device()))
     seconds, tried_tokens = workload.flops / (LIKELY_SHARE * peak), 0
-    if measured:
-        trial = try_steps(experiment, objective, corpora, workload)
+    if trial:
         seconds, tried_tokens = trial.seconds, trial.tokens
     reached = workload.model_flops / seconds
     return Speed(

@@ -56,10 +56,19 @@ class Trial:
 
 
 def plan_steps(
-    experiment: Experiment, objective: PretrainingObjective, corpora: Corpora, *, minutes: float | None
+    experiment: Experiment,
+    objective: PretrainingObjective,
+    corpora: Corpora,
+    *,
+    minutes: float | None,
+    seconds_per_step: float | None = None,
 ) -> Plan:
     """Return the plan of a run, from ``training.steps`` or from a time budget.
 
+    Args:
+        experiment, objective, corpora: of the run.
+        minutes: the budget; None: the steps are given.
+        seconds_per_step: as it was measured already; None: a trial measures it.
     Raises:
         UserError: the budget is too short for a single step.
     """
@@ -68,7 +77,7 @@ def plan_steps(
     if minutes is not None:
         check_minutes(minutes)
         workload = workload_of(experiment, objective, share_predicted(experiment, objective, corpora))
-        seconds = try_steps(experiment, objective, corpora, workload).seconds
+        seconds = seconds_per_step or try_steps(experiment, objective, corpora, workload).seconds
         steps = steps_in(minutes, seconds, experiment.training, workload)
         if steps < 1:
             raise UserError(

@@ -71,6 +71,7 @@ class Choice:
         reasons: sentences.
         candidates: all sizes, from small to large.
         trial_seconds: that measuring took.
+        seconds_per_step: as measured; None: the choice was made earlier.
     """
 
     recipe: str
@@ -78,6 +79,7 @@ class Choice:
     reasons: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     trial_seconds: float
+    seconds_per_step: float | None
 
 
 def families() -> list[str]:
@@ -144,6 +146,7 @@ def chosen_before(family: str, plan: Plan) -> Choice:
         reasons=plan.reasons,
         candidates=(),
         trial_seconds=0.0,
+        seconds_per_step=None,
     )
 
 
@@ -280,6 +283,7 @@ class _Chooser:
         """Return the choice, with its reasons."""
         settings = () if self.fixed_batch else (f"training.batch_tokens={best.batch_tokens}",)
         experiment = self.experiments[best.recipe]
+        taken = replace(experiment, training=replace(experiment.training, batch_tokens=best.batch_tokens))
         tokens = sum(corpus.num_tokens for corpus, _ in in_shares(self.corpora))
         return Choice(
             recipe=best.recipe,
@@ -298,6 +302,7 @@ class _Chooser:
             ),
             candidates=tuple(candidates),
             trial_seconds=self.trial_seconds,
+            seconds_per_step=self.workload(best.recipe, taken).flops / self.rate(best.recipe),
         )
 
 

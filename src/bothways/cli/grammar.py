@@ -101,6 +101,12 @@ def several(flag: str, name: str, *, required: bool = False, text: str) -> Calla
     return click.option(flag, name, type=FILE, multiple=True, required=required, metavar="PATH...", help=text)
 
 
+def data(text: str) -> Callable[[Any], Any]:
+    """Return the flag that names prepared text."""
+    metavar = "DATA[:WEIGHT]"
+    return click.option("--data", type=FILE, multiple=True, required=True, metavar=metavar, help=text)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 seed = click.option("--seed", type=SEED, default=0, metavar="N", help="The same seed gives the same result.")
 settings = click.option(

@@ -18,6 +18,7 @@ from bothways.cli.grammar import (
     along,
     as_json,
     chart,
+    data,
     model,
     resume,
     seed,
@@ -148,18 +149,11 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
 
 @command.command(cls=Verb, epilog="bothways plan gpt --data data --minutes 60")
 @click.argument("recipe", metavar="RECIPE|FAMILY")
-@click.option(
-    "--data",
-    type=FILE,
-    multiple=True,
-    required=True,
-    metavar="DATA[:WEIGHT]",
-    help="What bothways prepare made; repeated, several are mixed.",
-)
+@data("What bothways prepare made; repeated, several are mixed.")
 @click.option("--minutes", type=float, metavar="M", help="Time to train; a FAMILY's size is chosen from it.")
 @settings
 @as_json
-def plan(recipe: str, data: Sequence[Path], **options: Any) -> Answer:
+def plan(recipe: str, **options: Any) -> Answer:
     """Say what a pretraining would take and come to, before it is paid for.
 
     How large a model, how many tokens and steps, how long on this machine (a short trial), how much memory, disk,
@@ -168,11 +162,11 @@ def plan(recipe: str, data: Sequence[Path], **options: Any) -> Answer:
     """
     from bothways.advise import forecast_words as words
 
-    found = bothways.plan(recipe, data=data, **options)
+    found = bothways.plan(recipe, **options)
     weighed = [table(words.candidate_rows(found), columns=words.CANDIDATE_COLUMNS)] if found.candidates else []
     size = ["--minutes", f"{found.plan.minutes:g}"] if found.plan.minutes else []
     changes = [word for setting in options["settings"] for word in ("--set", setting)]
-    given = [word for folder in data for word in ("--data", folder)]
+    given = [word for folder in options["data"] for word in ("--data", folder)]
     shown = [
         f"{found.recipe} on {found.machine}",
         *weighed,
@@ -186,14 +180,7 @@ def plan(recipe: str, data: Sequence[Path], **options: Any) -> Answer:
 
 @command.command(cls=Verb, epilog="bothways pretrain gpt-mini --data data --out gpt --minutes 30")
 @click.argument("recipe")
-@click.option(
-    "--data",
-    type=FILE,
-    multiple=True,
-    required=True,
-    metavar="DATA[:WEIGHT]",
-    help="What bothways prepare made; repeated, several are mixed. Without weights: in proportion to their tokens.",
-)
+@data("What bothways prepare made; repeated, several are mixed. Without weights: in proportion to their tokens.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
 @click.option("--from", "start_from", metavar="MODEL", help="Start from this model's weights, not from fresh ones.")
 @click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")

@@ -51,12 +51,10 @@ REMEMBERED = (
 class Fitting:
     """The state of one ``fit``: what a checkpoint must hold is an attribute here."""
 
-    def __init__(
-        self, assignment: Assignment, model: Model, batches: Batches, objective: Objective, *, seed: int = 0
-    ) -> None:
+    def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
         self.given, self.model, self.batches, self.objective = assignment, model, batches, objective
         self.config = assignment.training
-        self.group, self.seed = current(), seed
+        self.group = current()
         self.held = hold(model, objective, self.config.sharding, self.group)
         self.optimizers = make_optimizers(self.held.model, assignment.optimizer)
         compiles = resolve_compile(self.config.compile, model.device, steps=self.config.steps)
@@ -408,7 +406,7 @@ class Fitting:
         for optimizer in self.optimizers:
             optimizer.state.clear()
         restore_state(self.optimizers, self.held.model, tensors)
-        restore_random_states(tensors, self.seed, self.group, self.step)
+        restore_random_states(tensors, self.given.seed, self.group, self.step)
 
     def leave(self, stop: StopRequest) -> None:
         """Stop as a signal asked."""

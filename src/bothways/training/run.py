@@ -1,7 +1,7 @@
 """What a training is given beside model and data, and what comes of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,18 +54,31 @@ class Run:
     wandb_project: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Assignment:
-    """All that a training is told; see ``Trainer``."""
+    """All that a training is told.
+
+    Attributes:
+        training, optimizer: settings.
+        seed: of dropout. Torch's own generators are as they were when training ends.
+        run: where to save; None: nowhere.
+        evaluate: model to named figures; called every ``evaluate_every`` steps and at the end.
+        monitor: which figure, and whether its ``"min"`` or ``"max"``, makes a checkpoint the best.
+        flops: counts the floating point operations of a step.
+        doctor: looks at the curve and the evaluations whenever there is something new, and warns.
+        description: what the progress bar says.
+    """
 
     training: TrainingConfig
     optimizer: OptimizerConfig
-    run: Run | None
-    evaluate: Evaluator | None
-    monitor: tuple[str, str]
-    flops: FlopCounter | None
-    doctor: Doctor | None
-    description: str
+    _: KW_ONLY
+    seed: int = 0
+    run: Run | None = None
+    evaluate: Evaluator | None = None
+    monitor: tuple[str, str] = ("loss", "min")
+    flops: FlopCounter | None = None
+    doctor: Doctor | None = None
+    description: str = "Training"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,7 @@ class WeightsAndBiases:
 
     def _give_up(self, error: Exception) -> None:
         self._run = None
-        reason = " ".join(str(error).split()) or type(error).__name__
-        note(f"Weights & Biases fails, and the run goes on without it: {reason}")
+        note(f"Weights & Biases fails, and the run goes on without it: {_reason(error)}")
 
     def _later(self) -> str:
         return f"no login, or offline; to send it later: wandb sync {self._folder / 'wandb'}/offline-run-*"
@@ -103,8 +102,13 @@ def _logged_in(wandb: Any) -> bool:
     """Whether there is a login that the server takes; nobody is asked for one."""
     try:
         return bool(wandb.login(prompt=False))
-    except Exception:
+    except Exception as error:  # the run is recorded here then, and can be sent later
+        note(f"Weights & Biases: the login is not taken: {_reason(error)}")
         return False
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _identity(folder: Path, *, anew: bool) -> str:

@@ -6,8 +6,9 @@ from bothways.advise.forecast import Forecast, forecast
 from bothways.advise.sizing import Choice, choose, families
 from bothways.experiment import Experiment
 from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.verbs.length import names_steps
 from bothways.verbs.mixture import Data, Mixture
-from bothways.verbs.pretrain import get_experiment, get_objective, names_steps
+from bothways.verbs.pretrain import get_experiment, get_objective
 
 
 def plan(

@@ -37,8 +37,9 @@ from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
 from bothways.training.weights_and_biases import check_installed
 from bothways.verbs.folders import check_free, locked_by_first
+from bothways.verbs.length import begun_before, names_steps, plan_again, scheduled, with_tenths
 from bothways.verbs.mixture import Data, Mixture
-from bothways.verbs.resuming import OF_THE_MACHINES, STEPS, TENTHS, TOKENIZER, check_changes, check_names, restarts
+from bothways.verbs.resuming import OF_THE_MACHINES, STEPS, TOKENIZER, check_changes, check_names, restarts
 
 # Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
 MOST_VALIDATION_TOKENS = 100_000
@@ -157,7 +158,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
     with group.agreeing():
         experiment = get_experiment(request.recipe).fitted_to(tokenizer).override(request.settings)
         check_names(request.allow_change, experiment.names())
-        names_steps(experiment, request.settings, request.minutes)
+        named = names_steps(experiment, request.settings, request.minutes)
         objective = get_objective(experiment, tokenizer)
         next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
         model = make_model(experiment, objective.heads, start_from, verify=request.verify)
@@ -166,9 +167,18 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         experiment = replace(experiment, model=model.config)  # the size is that of the model that training starts from
     with locked_by_first(folder, group):
         if begun is None:
-            plan = plan_steps(experiment, objective, mixture.train, minutes=request.minutes)
+            seconds = choice.seconds_per_step if choice else None
+            plan = plan_steps(experiment, objective, mixture.train, minutes=request.minutes, seconds_per_step=seconds)
         else:
-            plan = plan_again(begun, experiment, objective, mixture, request)
+            plan = plan_again(
+                begun,
+                experiment,
+                objective,
+                mixture,
+                named=named,
+                minutes=request.minutes,
+                allowed=request.allow_change,
+            )
         plan = remember(choice, plan) if choice else plan
         allowed = with_tenths(request.allow_change, experiment)
         experiment = scheduled(experiment, plan)
@@ -234,11 +244,6 @@ def patience_of(recipe: str | Experiment, settings: Sequence[str]) -> float:
         return PATIENCE
 
 
-def begun_before(folder: Path) -> dict[str, Any] | None:
-    """Return the plan of a run that is there already, as plain values."""
-    return Plan.load(folder / "plan.json").to_dict() if (folder / "plan.json").exists() else None
-
-
 def choose_size(family: str, request: Request, mixture: Mixture, tokenizer: Tokenizer, begun: Plan | None) -> Choice:
     """Return the size of a family that a run trains: chosen when it begins, and remembered from then on.
 
@@ -284,77 +289,6 @@ def get_objective(experiment: Experiment, tokenizer: Tokenizer) -> Pretraining:
         return make_objective(experiment, tokenizer)
     except UserError as error:
         raise UserError(f"{error}; prepare the text for this recipe with --tokenizer {experiment.tokenizer}") from None
-
-
-def names_steps(experiment: Experiment, settings: Sequence[str], minutes: float | None) -> bool:
-    """Return whether the user says the number of steps; a time budget may not stand beside it.
-
-    Raises:
-        UserError: it does, or neither gives a single step.
-    """
-    named = any(setting.partition("=")[0].strip() == STEPS for setting in settings)
-    if named and minutes is not None:
-        raise UserError("--minutes and --set training.steps both say how long to train; give one of them")
-    if minutes is None and not experiment.training.steps:
-        raise UserError("training.steps is 0: give --minutes, or --set training.steps=N with at least one step")
-    return named
-
-
-def check_same_length(plan: Plan, *, steps: int, minutes: float | None, allowed: Sequence[str]) -> None:
-    """Refuse to resume a run with another length than it was planned with, unless its steps may change.
-
-    Args:
-        plan: of the run.
-        steps: that it shall have now.
-        minutes: that it shall take now; None: the user has not said it again.
-        allowed: what may differ.
-    Raises:
-        UserError: it differs.
-    """
-    if steps != plan.steps and STEPS not in allowed:
-        raise UserError(
-            f"this run cannot be resumed, because {STEPS} was {plan.steps} and is now {steps}; start a new run with another "
-            f"--out, or go on all the same with --allow-change {' '.join([*allowed, STEPS])}"
-        )
-    if minutes is not None and minutes != plan.minutes:
-        raise UserError(
-            f"this run cannot be resumed, because minutes was {plan.minutes!r} and is now {minutes!r}; start a new run with "
-            f"another --out, or say its steps: --set {STEPS}=N --allow-change {STEPS}"
-        )
-
-
-def plan_again(plan: Plan, experiment: Experiment, objective: Any, mixture: Mixture, request: Request) -> Plan:
-    """Return the plan of a run that is resumed: measured once, and counted anew for the text that it has now.
-
-    Raises:
-        UserError: it shall have another length, and may not.
-    """
-    named = names_steps(experiment, request.settings, request.minutes)
-    said = named or (request.minutes is None and plan.minutes is None)
-    steps = experiment.training.steps if said else plan.steps
-    check_same_length(plan, steps=steps, minutes=request.minutes, allowed=request.allow_change)
-    training = replace(experiment.training, steps=steps)
-    now = plan_steps(replace(experiment, training=training), objective, mixture.train, minutes=None)
-    now = replace(now, chosen_recipe=plan.chosen_recipe, chosen_settings=plan.chosen_settings, reasons=plan.reasons)
-    return now if steps != plan.steps else replace(now, seconds_per_step=plan.seconds_per_step, minutes=plan.minutes)
-
-
-def with_tenths(allowed: Sequence[str], experiment: Experiment) -> list[str]:
-    """Return what may differ: with the steps also what is a tenth of them."""
-    tenths = [name for name in TENTHS if not experiment.flat()[name]]
-    return [*allowed, *(tenths if STEPS in allowed else [])]
-
-
-def scheduled(experiment: Experiment, plan: Plan) -> Experiment:
-    """Return the experiment with the steps of its plan, and ten evaluations and saves where none are asked for."""
-    tenth = max(1, plan.steps // 10)
-    training = replace(
-        experiment.training,
-        steps=plan.steps,
-        evaluate_every=experiment.training.evaluate_every or tenth,
-        save_every=experiment.training.save_every or tenth,
-    )
-    return replace(experiment, training=training)
 
 
 def save_settings(folder: Path, experiment: Experiment, plan: Plan) -> None:
