@@ -1,6 +1,8 @@
 """The two options of our test suite: ``--slow`` runs the long tests too, ``--data-dir`` those on real data sets."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,34 @@ def data_dir(request):
     if folder is None:
         pytest.skip("needs real data: give its folder with --data-dir")
     return folder.resolve()
+
+
+@pytest.fixture
+def as_loaded(tmp_path):
+    """Return what makes of a model and its tokenizer what loading a checkpoint returns."""
+    from bothways.checkpoints.checkpoint import Loaded
+
+    def make(model, tokenizer):
+        nothing = {"labels": None, "config": {}, "new_heads": (), "unused": (), "state": None}
+        return Loaded(folder=tmp_path, model=model, tokenizer=tokenizer, **nothing)
+
+    return make
+
+
+@pytest.fixture
+def mount_disk(tmp_path):
+    """Return what mounts a disk of so many bytes and returns its folder, where this system lets us."""
+    mounted = []
+
+    def mount(size):
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a small disk can be mounted by root alone, on Linux")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,6 @@ from bothways.experiment import Experiment, make_batches
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.machine import autocast
 from bothways.training.optimizer import make_optimizers, state_tensors
@@ -38,12 +36,8 @@ def _one_thread():
 
 
 @pytest.fixture
-def corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 500, size=600), sentence_starts=np.array([0]), num_bytes=2000)
-        for _ in range(10)
-    )
+def corpus(make_corpus):
+    return make_corpus(10, 600, vocab_size=500, num_bytes=2000)
 
 
 def make_experiment(**model):

@@ -2,7 +2,6 @@ import math
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,7 +22,6 @@ from bothways.errors import UserError
 from bothways.experiment import Experiment, ObjectiveConfig
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training.config import TrainingConfig
 from bothways.training.schedule import total_tokens
 
@@ -37,12 +35,8 @@ def _one_thread():
 
 
 @pytest.fixture
-def corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 40, size=50), sentence_starts=np.array([0]), num_bytes=50)
-        for _ in range(20)
-    )
+def corpus(make_corpus):
+    return make_corpus(20, 50, num_bytes=50)
 
 
 @pytest.fixture

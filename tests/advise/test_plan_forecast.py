@@ -2,7 +2,6 @@ import json
 import math
 from dataclasses import FrozenInstanceError, replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,7 +24,6 @@ from bothways.errors import UserError
 from bothways.experiment import Experiment
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training.config import TrainingConfig
 
 OBJECTIVE = CausalLM(bos_id=1, eos_id=2)
@@ -38,12 +36,8 @@ def _quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 40, size=500), sentence_starts=np.array([0]), num_bytes=1500)
-        for _ in range(20)
-    )
+def corpus(make_corpus):
+    return make_corpus(20, 500, num_bytes=1500)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +10,6 @@ from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
 from bothways.objectives.masked_lm import MaskedLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.optimizer import make_optimizers
 
@@ -25,12 +23,8 @@ def _one_thread():
 
 
 @pytest.fixture
-def corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 40, size=120), sentence_starts=np.arange(0, 120, 12), num_bytes=300)
-        for _ in range(40)
-    )
+def corpus(make_corpus):
+    return make_corpus(40, 120, sentence=12, num_bytes=300)
 
 
 @pytest.fixture

@@ -1,26 +1,22 @@
 """Checkpoints of every released format still load, say what they said, and can be gone on from.
 
 The fixtures are never written anew: they are what users have on their disks. A new format gets new ones, by running this file
-as a script with the name of their folder.
+as a script with the name of their folder, and PYTHONPATH=tests/training.
 """
 
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import tiny_runs as tiny
 import torch
 
 from bothways.batch import collate, row
 from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
 from bothways.checkpoints.manifest import VERSION
 from bothways.errors import DamagedFileError
-
-SPEC = importlib.util.spec_from_file_location("tiny_runs", Path(__file__).parent.parent / "training" / "tiny_runs.py")
-tiny = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tiny)
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ARMS = {"gpt": "gpt 1 fp32", "classification": "classification 1 fp32"}

@@ -7,7 +7,6 @@ import pytest
 import torch
 import zstandard
 
-from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
 from bothways.evaluation.linguistic import Measured, measure_pairs, ratios, read_pairs, table
 from bothways.metrics.bootstrap import Interval
@@ -105,7 +104,7 @@ def test_what_cannot_be_read_is_refused_by_name(pack, tmp_path):
 
 
 @pytest.fixture
-def make_loaded(tmp_path):
+def make_loaded(as_loaded):
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -116,16 +115,7 @@ def make_loaded(tmp_path):
     def make(**settings):
         tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
         config = TransformerConfig(vocab_size=len(tokenizer), initializer_range=0.3, **{**tiny, **settings})
-        return Loaded(
-            folder=tmp_path,
-            model=Model(config, {"language_model": 0}),
-            tokenizer=tokenizer,
-            labels=None,
-            config={},
-            new_heads=(),
-            unused=(),
-            state=None,
-        )
+        return as_loaded(Model(config, {"language_model": 0}), tokenizer)
 
     return make
 

@@ -4,8 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bothways.errors import UserError
-from bothways.evaluation.loss_curves import Curves, plot_metrics, plot_run
+from bothways.evaluation.loss_curves import Curves, plot_run
 from bothways.progress import display
 from bothways.training.tracking import Tracker
 
@@ -126,9 +125,7 @@ def test_where_no_picture_can_be_written_the_run_goes_on(tmp_path, capsys):
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".tmp")]
 
 
-def test_a_metrics_file_is_drawn_in_the_format_of_the_ending(tmp_path):
+def test_a_picture_has_the_format_of_its_ending(tmp_path):
     write(tmp_path, course())
-    plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "x.png")
+    plot_run(tmp_path, pictures=["x.png"])
     assert png_size((tmp_path / "x.png").read_bytes())[0] > 500
-    with pytest.raises(UserError, match="no metrics file"):
-        plot_metrics(tmp_path / "nowhere.jsonl", tmp_path / "x.png")

@@ -20,11 +20,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bothways.errors import UserError
 from bothways.evaluation import wording
 from bothways.evaluation.curves import Bar, Line, Panel, bar_chart, confusion_matrix, line_chart
 from bothways.evaluation.digest import arms, headlines, metrics, pretraining_headline, winner
-from bothways.evaluation.loss_curves import plot_metrics
+from bothways.evaluation.loss_curves import plot_run
 from bothways.evaluation.report import render_html, summary_table, write_report
 from bothways.evaluation.wording import CHINESE, Wording, compact, count, size
 from bothways.progress import display
@@ -646,12 +645,12 @@ def metrics_lines(steps: range) -> list[str]:
     return [json.dumps({"step": step, "tokens": step * 4096, "loss": 9 - step / 100}) for step in steps]
 
 
-def test_plot_metrics_draws_loss_and_evaluations(tmp_path: Path) -> None:
+def test_plot_run_draws_loss_and_evaluations(tmp_path: Path) -> None:
     lines = metrics_lines(range(10, 510, 10))
     lines.append(json.dumps({"step": 50, "validation": {"loss": 8.0, "bits_per_byte": 2.5, "name": "x"}}))
     lines.append(json.dumps({"step": 100, "validation": {"loss": 7.0, "bits_per_byte": 2.1, "masked_accuracy": None}}))
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-    plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "loss.svg")
+    assert plot_run(tmp_path, pictures=["loss.svg"])
     svg = (tmp_path / "loss.svg").read_text("utf-8")
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -661,30 +660,31 @@ def test_plot_metrics_draws_loss_and_evaluations(tmp_path: Path) -> None:
     assert "prefers-color-scheme" in svg
 
 
-def test_plot_metrics_takes_the_last_word_on_a_step_and_notes_torn_lines(
+def test_plot_run_takes_the_last_word_on_a_step_and_notes_torn_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resumed = [*metrics_lines(range(10, 60, 10)), '{"step": 60, "lo', *metrics_lines(range(40, 90, 10)), "[1]"]
-    (tmp_path / "torn.jsonl").write_text("\n".join(resumed), "utf-8")
-    (tmp_path / "whole.jsonl").write_text("\n".join(metrics_lines(range(10, 90, 10))), "utf-8")
+    torn, whole = tmp_path / "torn", tmp_path / "whole"
+    for folder, lines in ((torn, resumed), (whole, metrics_lines(range(10, 90, 10)))):
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text("\n".join(lines), "utf-8")
     with display():
-        plot_metrics(tmp_path / "torn.jsonl", tmp_path / "torn.svg")
-    plot_metrics(tmp_path / "whole.jsonl", tmp_path / "whole.svg")
-    assert "torn.jsonl, line 6: not a record" in capsys.readouterr().err.replace("\n", "")
-    assert (tmp_path / "torn.svg").read_bytes() == (tmp_path / "whole.svg").read_bytes()
+        assert plot_run(torn)
+    assert plot_run(whole)
+    assert "metrics.jsonl, line 6: not a record" in capsys.readouterr().err.replace("\n", "")
+    assert (torn / "loss.svg").read_bytes() == (whole / "loss.svg").read_bytes()
 
 
 @pytest.mark.parametrize("content", ["", '{"step": 1, "loss": NaN}', '{"loss": 1}', '{"step": 1, "validation": null}'])
-def test_plot_metrics_refuses_what_it_cannot_draw(tmp_path: Path, content: str) -> None:
+def test_plot_run_draws_nothing_where_there_is_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(content, "utf-8")
-    with pytest.raises(UserError, match="no loss and no evaluation"):
-        plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "loss.svg")
-    assert not (tmp_path / "loss.svg").exists()
+    assert not plot_run(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_plot_metrics_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.jsonl"):
-        plot_metrics(tmp_path / "nowhere.jsonl", tmp_path / "loss.svg")
+def test_plot_run_draws_nothing_without_records(tmp_path: Path) -> None:
+    assert not plot_run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numbers_as_people_read_them() -> None:

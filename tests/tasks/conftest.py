@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.checkpoints.checkpoint import Loaded
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -29,7 +28,7 @@ def tokenizers():
 
 
 @pytest.fixture
-def make_loaded(tokenizers, tmp_path):
+def make_loaded(tokenizers, as_loaded):
     """Return a maker of tiny models with their tokenizers; the weights are large, so that no two tokens are alike."""
 
     def make(attention, heads, **settings):
@@ -37,15 +36,6 @@ def make_loaded(tokenizers, tmp_path):
         tiny = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
         tiny |= {"max_position_embeddings": 48, "initializer_range": 0.3, "pooling": "last"}
         config = TransformerConfig(vocab_size=len(tokenizer), attention=attention, **{**tiny, **settings})
-        return Loaded(
-            folder=tmp_path,
-            model=Model(config, heads),
-            tokenizer=tokenizer,
-            labels=None,
-            config={},
-            new_heads=(),
-            unused=(),
-            state=None,
-        )
+        return as_loaded(Model(config, heads), tokenizer)
 
     return make

@@ -14,16 +14,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+import tiny_runs as tiny
 import torch
+from tiny_runs import make_corpus, make_objective
 
 from bothways.errors import BothwaysError, NonFiniteError
-from bothways.model.config import TransformerConfig
-from bothways.model.heads import Model
-from bothways.objectives.causal_lm import CausalLM
-from bothways.objectives.masked_lm import MaskedLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training import optimizer
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
@@ -33,35 +29,10 @@ from bothways.training.trainer import Run, Trainer
 from bothways.training.validation import validate
 
 
-def make_corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 40, size=24), sentence_starts=np.arange(0, 24, 6), num_bytes=24)
-        for _ in range(60)
-    )
-
-
-def make_objective(kind):
-    if kind == "gpt":
-        return CausalLM(bos_id=1, eos_id=2)
-    return MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
-
-
 def make_model(kind, dropout, seed):
-    torch.manual_seed(seed)
-    config = TransformerConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        attention="causal" if kind == "gpt" else "bidirectional",
-        hidden_dropout=dropout,
-        attention_dropout=dropout,
-    )
     # The objective does not read the last head: its weights have no gradients.
-    return Model(config, {**make_objective(kind).heads, "classification": 3})
+    heads = {**make_objective(kind).heads, "classification": 3}
+    return tiny.make_model(heads, causal=kind == "gpt", dropout=dropout, seed=seed)
 
 
 class Acting:
@@ -103,7 +74,7 @@ def train(job, group):
         batch_ramp_share=0.4,
     )
     objective = Acting(job["kind"], job["call"] if job["rank"] == group.rank else 0, job["act"])
-    batches = PretrainingBatches(make_corpus(), make_objective(job["kind"]), training, seed=0)
+    batches = PretrainingBatches(make_corpus(60), make_objective(job["kind"]), training, seed=0)
     held_out = [batch for _ in range(2) for batch in next(batches)]
     batches.seek(dict.fromkeys(batches.position, 0))
     # Weights are drawn by another seed in each process: those of process 0 must become everybody's.

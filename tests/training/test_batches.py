@@ -4,23 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tiny_runs import ids
 
 from bothways.batch import PADDING, Target, row
 from bothways.errors import UserError
 from bothways.training.batches import ExampleBatches, PretrainingBatches, batches_of
 from bothways.training.config import TrainingConfig
-
-
-def ids(step):
-    """Return all that is in a step, as plain values that can be compared."""
-    return [
-        (
-            batch.input_ids.tolist(),
-            batch.sequence_ids.tolist(),
-            {head: (target.index.tolist(), target.value.tolist()) for head, target in batch.targets.items()},
-        )
-        for batch in step
-    ]
 
 
 def real_tokens(step):

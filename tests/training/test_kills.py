@@ -1,6 +1,5 @@
 """Runs whose processes are killed, over and over, and end as if nothing had happened: to the last bit of every tensor."""
 
-import importlib.util
 import json
 import os
 import random
@@ -9,14 +8,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import tiny_runs as tiny
 import torch
 
 from bothways.checkpoints.checkpoint import newest_complete
 from bothways.training import fitting
-
-SPEC = importlib.util.spec_from_file_location("tiny_runs", Path(__file__).with_name("tiny_runs.py"))
-tiny = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 

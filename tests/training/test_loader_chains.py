@@ -5,23 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from tiny_runs import ids
 
 from bothways.batch import Target, row
 from bothways.training.batches import ExampleBatches, PretrainingBatches
 
 CHAIN = 5  # times that a stream is cut, one after another
-
-
-def ids(step):
-    """Return all that is in a step, as plain values."""
-    return [
-        (
-            batch.input_ids.tolist(),
-            batch.sequence_ids.tolist(),
-            {head: (target.index.tolist(), target.value.tolist()) for head, target in batch.targets.items()},
-        )
-        for batch in step
-    ]
 
 
 def examples(count):

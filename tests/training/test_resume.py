@@ -10,16 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+import tiny_runs as tiny
 import torch
+from tiny_runs import make_corpus, make_objective
 
 from bothways.errors import UserError
-from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.objectives.causal_lm import CausalLM
-from bothways.objectives.masked_lm import MaskedLM
-from bothways.text.shards import EncodedDocument, gather
 from bothways.training import fitting
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
@@ -35,35 +32,9 @@ ARMS = {
 }
 
 
-def make_corpus():
-    draw = np.random.default_rng(0)
-    return gather(
-        EncodedDocument(input_ids=draw.integers(4, 40, size=24), sentence_starts=np.arange(0, 24, 6), num_bytes=24)
-        for _ in range(12)
-    )
-
-
-def make_objective(kind):
-    if kind == "gpt":
-        return CausalLM(bos_id=1, eos_id=2)
-    return MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
-
-
 def make_model(kind):
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = TransformerConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        attention="causal" if kind == "gpt" else "bidirectional",
-        hidden_dropout=0.1,
-        attention_dropout=0.1,
-    )
-    return Model(config, make_objective(kind).heads)
+    return tiny.make_model(make_objective(kind).heads, causal=kind == "gpt")
 
 
 def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, accept=None, **settings):

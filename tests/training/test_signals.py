@@ -1,6 +1,5 @@
 """Real processes are told to stop at any time: they save the last step, leave with the signal's code, and go on exactly."""
 
-import importlib.util
 import json
 import os
 import random
@@ -8,16 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import tiny_runs as tiny
 
 from bothways.checkpoints.checkpoint import checkpoints_in
 from bothways.training.tracking import read_metrics
-
-SPEC = importlib.util.spec_from_file_location("tiny_runs", Path(__file__).with_name("tiny_runs.py"))
-tiny = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 

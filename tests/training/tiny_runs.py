@@ -56,12 +56,24 @@ WORDS = (
 
 
 @cache
-def make_corpus():
+def make_corpus(documents=12):
     draw = np.random.default_rng(0)
     return gather(
         EncodedDocument(input_ids=draw.integers(4, 40, size=24), sentence_starts=np.arange(0, 24, 6), num_bytes=24)
-        for _ in range(12)
+        for _ in range(documents)
     )
+
+
+def ids(step):
+    """Return all that is in a step, as plain values that can be compared."""
+    return [
+        (
+            batch.input_ids.tolist(),
+            batch.sequence_ids.tolist(),
+            {head: (target.index.tolist(), target.value.tolist()) for head, target in batch.targets.items()},
+        )
+        for batch in step
+    ]
 
 
 def make_text(name):
@@ -76,8 +88,14 @@ def make_tokenizer(kind):
     )
 
 
-def make_model(heads, *, vocab_size, causal):
-    torch.manual_seed(0)
+def make_objective(kind):
+    if kind == "gpt":
+        return CausalLM(bos_id=1, eos_id=2)
+    return MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
+
+
+def make_model(heads, *, causal, vocab_size=40, dropout=0.1, seed=0):
+    torch.manual_seed(seed)
     config = TransformerConfig(
         vocab_size=vocab_size,
         hidden_size=16,
@@ -87,18 +105,16 @@ def make_model(heads, *, vocab_size, causal):
         max_position_embeddings=64,
         attention="causal" if causal else "bidirectional",
         pooling="last" if causal else "mean",
-        hidden_dropout=0.1,
-        attention_dropout=0.1,
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
     )
     return Model(config, heads)
 
 
 def make_pretraining(kind, training):
     """Return model, batches, objective and optimizer."""
-    objective = CausalLM(bos_id=1, eos_id=2)
-    if kind == "bert":
-        objective = MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
-    model = make_model(objective.heads, vocab_size=40, causal=kind == "gpt")
+    objective = make_objective(kind)
+    model = make_model(objective.heads, causal=kind == "gpt")
     return model, PretrainingBatches(make_corpus(), objective, training, seed=0), objective, OptimizerConfig()
 
 

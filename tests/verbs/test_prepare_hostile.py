@@ -84,15 +84,8 @@ def test_a_file_changed_after_preparing_stops_training(tmp_path, name, change):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Return a folder on a disk of 300 kB, where this system lets us make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
-    if not hasattr(os, "geteuid") or os.geteuid() != 0 or subprocess.run(["mount", *options], check=False).returncode:
-        pytest.skip("only root may mount the disk of 300 kB that this test fills")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def small_disk(mount_disk):
+    return mount_disk(300_000)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

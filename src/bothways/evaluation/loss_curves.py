@@ -13,12 +13,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bothways.errors import UserError
 from bothways.evaluation.curves import Line, Panel, drawable, place_legend, plot_panel, to_png
 from bothways.evaluation.svg import clean, color, drawing, standalone, to_svg
 from bothways.evaluation.wording import METRICS
 from bothways.progress import note
-from bothways.training.tracking import METRICS as METRICS_FILE
 from bothways.training.tracking import read_metrics
 
 PICTURES = ("loss.svg", "loss.png")
@@ -77,23 +75,6 @@ def plot_run(folder: Path, *, pictures: Sequence[str] = PICTURES) -> bool:
     except OSError as error:
         note(f"the loss curves of {folder} cannot be written: {error.strerror}")
     return True
-
-
-def plot_metrics(metrics_file: Path, out: Path) -> None:
-    """Draw a run's ``metrics.jsonl`` to a file at ``out``, as its ending says: ``.svg`` or ``.png``.
-
-    A step that occurs twice, as after a resumption, counts as it was last written. A line that is no record, as a power
-    cut leaves it, is skipped with a note.
-
-    Raises:
-        UserError: the file is missing or holds nothing to draw.
-    """
-    if not metrics_file.is_file():
-        raise UserError(f"there is no metrics file at {metrics_file}; give the {METRICS_FILE} of a run")
-    curves = Curves.of(read_metrics(metrics_file))
-    if not (curves.training or curves.measures):
-        raise UserError(f"{metrics_file} holds no loss and no evaluation to draw; train for at least one step first")
-    _replace(out, _draw(curves, [out.name])[out.name])
 
 
 def _draw(curves: Curves, pictures: Sequence[str]) -> dict[str, bytes]:

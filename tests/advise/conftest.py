@@ -1,0 +1,22 @@
+import numpy as np
+import pytest
+
+from bothways.text.shards import EncodedDocument, gather
+
+
+@pytest.fixture(scope="session")
+def make_corpus():
+    """Return a maker of corpora: so many documents of so many random tokens each, cut into sentences of equal length."""
+
+    def make(documents, tokens, *, vocab_size=40, sentence=10**6, num_bytes):
+        draw = np.random.default_rng(0)
+        return gather(
+            EncodedDocument(
+                input_ids=draw.integers(4, vocab_size, size=tokens),
+                sentence_starts=np.arange(0, tokens, sentence),
+                num_bytes=num_bytes,
+            )
+            for _ in range(documents)
+        )
+
+    return make
