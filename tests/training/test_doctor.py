@@ -307,9 +307,17 @@ class TestHeldOut:
 class TestStart:
     def test_a_model_of_another_tokenizer(self):
         seen = curve(falling(100, start=8.5))
-        assert "--tokenizer old" in text(context(started_from="old"), seen)
+        said = text(context(started_from="old"), seen)
+        assert "old was hardly trained itself, or its weights belong to another tokenizer" in said
+        assert "--tokenizer old" in said
         assert names(context(started_from="old"), curve(falling(100, start=5.0))) == []
         assert names(context(), seen) == []
+
+    def test_a_loss_above_that_of_blind_guessing_has_one_cause(self):
+        far, near = (curve(falling(100, start=context().uniform_loss + more)) for more in (1.0, -0.1))
+        assert names(context(started_from="old"), far) == ["tokenizer_mismatch"]
+        assert "hardly trained" not in text(context(started_from="old"), far)
+        assert names(context(started_from="old"), near) == ["weak_start"]
 
     @pytest.mark.parametrize("text_of", [{"unknown_share": 0.3}, {"bytes_per_token": 1.06}])
     def test_a_tokenizer_of_another_language(self, text_of):

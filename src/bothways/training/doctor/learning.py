@@ -51,16 +51,23 @@ def _skipped(course: Course, context: Context) -> Iterator[Finding]:
 
 
 def _start(course: Course, context: Context) -> Iterator[Finding]:
-    """A model that was trained before knows at least how frequent its tokens are."""
-    first = float(course.losses[0])
+    """A model that was trained before knows how frequent its tokens are; one that hardly was may not."""
+    first, model = float(course.losses[0]), context.started_from
     early = course.steps[0] <= max(1, 0.02 * context.steps)
-    if context.started_from and early and first > context.unigram_loss + 0.3:
-        yield Finding(
-            "tokenizer_mismatch",
-            f"training starts from {context.started_from} at a loss of {first:.2f}, above the {context.unigram_loss:.2f} of "
-            "guessing tokens by their frequency: its weights belong to another tokenizer, another kind of model or quite "
-            f"different text. Prepare the text with --tokenizer {context.started_from}, or leave --from away.",
-        )
+    if not (model and early and first > context.unigram_loss + 0.3):
+        return
+    start = f"training starts from {model} at a loss of {first:.2f}, above the "
+    other = "its weights belong to another tokenizer, another kind of model or quite different text"
+    remedy = f"Prepare the text with --tokenizer {model}, or leave --from away."
+    if first > context.uniform_loss + 0.3:  # surely wrong, and not merely ignorant
+        blindly = f"{context.uniform_loss:.2f} of guessing blindly among {context.vocab_size:,} tokens"
+        yield Finding("tokenizer_mismatch", f"{start}{blindly}: {other}. {remedy}")
+        return
+    frequent = f"{context.unigram_loss:.2f} of guessing tokens by their frequency"
+    yield Finding(
+        "weak_start",
+        f"{start}{frequent}: {model} was hardly trained itself, or {other}. Train it longer first; else: {remedy}",
+    )
 
 
 def _too_high(course: Course, context: Context) -> Iterator[Finding]:
