@@ -44,7 +44,21 @@ def test_a_higher_level_is_wider():
 
 
 def test_equal_values_leave_no_doubt():
-    assert bootstrap([1, 1, 1]) == bootstrap([1.0]) == bootstrap([True]) == Interval(value=1.0, low=1.0, high=1.0)
+    assert bootstrap([0.5, 0.5]) == bootstrap([0.5]) == Interval(value=0.5, low=0.5, high=0.5)
+
+
+@pytest.mark.parametrize("items", [1, 9, 1000])
+def test_all_right_and_all_wrong_have_clopper_and_pearson_s_interval(items):
+    right, wrong = bootstrap([1.0] * items), bootstrap([False] * items)
+    assert (right.value, right.high, wrong.value, wrong.low) == (1, 1, 0, 0)
+    assert right.low**items == pytest.approx(0.025)  # so many in a row are right as rarely as this
+    assert wrong.high == pytest.approx(1 - right.low)
+    assert bootstrap([1.0] * items, level=0.9).low > right.low
+    assert bootstrap([1.0] * items, statistic=np.mean, resamples=5) == right
+
+
+def test_what_is_alike_and_no_end_of_the_scale_stays():
+    assert bootstrap([7.0] * 9) == Interval(value=7.0, low=7.0, high=7.0)
 
 
 def test_a_statistic_that_is_no_mean():

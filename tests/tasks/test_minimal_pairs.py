@@ -296,6 +296,14 @@ def test_one_pair_of_each_paradigm_is_no_certainty():
     assert [found["accuracy"].low, found["accuracy"].high] == pytest.approx([plain.low, plain.high], abs=0.02)
 
 
+def test_all_won_and_all_lost_are_no_certainty():
+    unlike = [example("a1", "a")] * 30 + [example("a2", "a")] * 12
+    won, lost = (MinimalPairs().intervals(made([outcome] * 42), unlike) for outcome in (1, 0))
+    assert (won["accuracy"].low, won["accuracy"].high) == pytest.approx((0.025 ** (1 / 24), 1))
+    assert (won["pair_accuracy"].low, won["pair_accuracy"].high) == pytest.approx((0.025 ** (1 / 42), 1))
+    assert (lost["accuracy"].low, lost["accuracy"].high) == pytest.approx((0, 1 - 0.025 ** (1 / 24)))
+
+
 @pytest.mark.parametrize("few", [15, 30])
 def test_an_unlike_number_of_pairs_does_not_weigh(few):
     unlike = [example("a1", "a")] * 300 + [example("a2", "a")] * few

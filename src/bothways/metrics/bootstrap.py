@@ -36,6 +36,7 @@ def bootstrap(
 
     As many items as there are get drawn with replacement, ``resamples`` times; the middle ``level`` of the scores of
     these draws is the interval. The items must be independent: one for each question or document, not for each token.
+    Where all draws score 1, or all 0, they say nothing, and the interval is that of ``all_alike``.
 
     >>> pairs = list(zip(predictions, references))  # doctest: +SKIP
     >>> bootstrap(pairs, statistic=lambda drawn: macro_f1(*zip(*drawn)))  # doctest: +SKIP
@@ -67,5 +68,25 @@ def bootstrap(
     else:
         value = statistic(values)
         scores = [statistic([values[index] for index in draw]) for draw in draws]
+    if value in (0.0, 1.0) and {*scores} == {value}:
+        return all_alike(value, len(values), level=level)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=value, low=float(low), high=float(high))
+
+
+def all_alike(value: float, items: int, *, level: float = 0.95) -> Interval:
+    """Return the interval of a share of which all items are right (1), or all wrong (0): that of Clopper and Pearson (1934).
+
+    It ends at the share of right answers at which so many right ones in a row are as rare as half of what ``level`` leaves.
+    It holds for any mean of scores between 0 and 1 as well, since such a mean is at least the share of the ones.
+
+    >>> round(all_alike(1.0, 9).low, 3)
+    0.664
+
+    Args:
+        value: 1.0 or 0.0.
+        items: how many there are.
+        level: of the interval, as in ``bootstrap``.
+    """
+    reach = float(((1 - level) / 2) ** (1 / items))
+    return Interval(value=value, low=reach, high=1.0) if value else Interval(value=value, low=0.0, high=1 - reach)

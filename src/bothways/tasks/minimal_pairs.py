@@ -19,7 +19,7 @@ from bothways.errors import UserError
 from bothways.inference.reading import Precision
 from bothways.inference.score import log_likelihoods, pseudo_log_likelihoods
 from bothways.language import detect, word_list
-from bothways.metrics.bootstrap import Interval
+from bothways.metrics.bootstrap import Interval, all_alike
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
 from bothways.tasks.task import Example, Prediction, Task, precision_of, tokenizer_of
@@ -253,11 +253,15 @@ def _interval(groups: Groups, generator: np.random.Generator) -> Interval:
 
     Within each group as many pairs as it has get drawn with replacement. Where a group is so small that this would all but
     repeat it, pairs are drawn from all groups together, each with its weight in the mean: the interval is then too wide
-    rather than too narrow. Outcomes have three values, so draws are multinomial, and quick for any number of pairs.
+    rather than too narrow. Outcomes have three values, so draws are multinomial, and quick for any number of pairs. All
+    pairs won, or all lost, have the interval of ``all_alike``.
     """
     values = np.array([0.0, 0.5, 1.0])
+    mean = _mean(groups)
     sizes = np.array([len(group) for group in groups])
     cells = np.array([[(group == value).sum() for value in values] for group in groups])  # [groups, values]
+    if mean in (0.0, 1.0):  # the smallest group bounds what is known of the mean of all
+        return all_alike(mean, len(groups) * int(sizes.min()))
     if sizes.min() >= FEW:
         drawn = generator.multinomial(sizes, cells / sizes[:, None], size=(RESAMPLES, len(groups)))
         scores = (drawn @ values / sizes).mean(axis=-1)
@@ -266,7 +270,7 @@ def _interval(groups: Groups, generator: np.random.Generator) -> Interval:
         weighed = drawn.reshape(RESAMPLES, *cells.shape) / sizes[:, None]
         scores = (weighed @ values).sum(axis=-1) / weighed.sum(axis=(-2, -1))
     low, high = np.quantile(scores, [0.025, 0.975])
-    return Interval(value=_mean(groups), low=float(low), high=float(high))
+    return Interval(value=mean, low=float(low), high=float(high))
 
 
 def _mean(groups: Groups) -> float:
