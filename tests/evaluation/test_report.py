@@ -625,6 +625,17 @@ def test_yardsticks_are_dashed_and_named() -> None:
     assert ">unigram 2.32</text>" in svg
 
 
+@pytest.mark.parametrize(("low", "high"), [(2.0012, 2.0049), (640.1, 641.9), (1234.0, 1239.0), (0.0, 1e7), (2.0, 2.0)])
+def test_ticks_beside_each_other_have_different_labels(low: float, high: float) -> None:
+    line = Line(label="l", points=[(low, low), (high, high)], color="gpt", dots=False)
+    svg = line_chart(Panel(title="t", x_label="x", lines=[line]))
+    labels = [element.text or "" for element in ElementTree.fromstring(svg).iter("text")]
+    ticks = [label for label in labels if label[:1].isdigit() or label[:1] == "\N{MINUS SIGN}"]
+    assert len(ticks) >= 6
+    assert all(ticks.count(tick) <= 2 for tick in ticks), "each at most once on either axis"
+    assert not any(len(tick) > 7 for tick in ticks)
+
+
 def test_confusion_matrix_shows_counts_and_labels() -> None:
     svg = confusion_matrix(["正面", "负面"], [[412, 38], [0, 399]], title="t")
     texts = [element.text for element in ElementTree.fromstring(svg).iter("text")]
@@ -698,7 +709,7 @@ def test_numbers_as_people_read_them() -> None:
         "-3.142",
     ]
     assert [compact(value) for value in (0, 0.25, 640, 999.7, 4096, 999_999, 12_300_000, 2e12, None, True)] == [
-        *("0", "0.25", "640", "1000", "4.1 k", "1,000 k", "12.3 M", "2,000 G", "—", "True")
+        *("0", "0.25", "640", "1,000", "4.1 k", "1,000 k", "12.3 M", "2,000 G", "—", "True")
     ]
     assert [size(value) for value in (12, 4_200_000, None)] == ["12 B", "4.2 MB", "—"]
     assert [count(value) for value in (28_100, 3, None)] == ["28,100", "3", "—"]

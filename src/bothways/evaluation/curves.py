@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from bothways.evaluation.svg import FONT_SIZE, clean, color, drawing, to_svg
 from bothways.evaluation.wording import compact
@@ -59,6 +59,23 @@ class Bar:
     """A name of ``PALETTE``."""
     low: float | None = None
     high: float | None = None
+
+
+class Compact(Formatter):
+    """Writes the ticks of an axis in few characters, with as many digits as tell each from the others."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:  # noqa: ARG002
+        """One tick by itself."""
+        return compact(value)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """All ticks."""
+        different = len({*values})
+        for digits in range(3, 16):
+            labels = [compact(float(value), digits=digits) for value in values]
+            if len({*labels}) == different:
+                break
+        return labels
 
 
 def line_chart(*panels: Panel) -> str:
@@ -145,7 +162,7 @@ def plot_panel(axes: Axes, panel: Panel) -> None:
     axes.tick_params(length=0, labelcolor=color("muted"))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+        axis.set_major_formatter(Compact())
     _draw_yardsticks(axes, panel.yardsticks)
     named = list(zip(*axes.get_legend_handles_labels(), strict=True))
     if len(named) > 1:

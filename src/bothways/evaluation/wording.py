@@ -323,8 +323,8 @@ class Wording:
         return self("{seconds} s", seconds=whole if whole >= 10 else f"{seconds:.2g}")
 
 
-def compact(value: Any) -> str:
-    """A count or a quantity in few characters: 1234567 → '1.23 M'.
+def compact(value: Any, *, digits: int = 3) -> str:
+    """A count or a quantity in few characters, of so many digits that count: 1234567 → '1.23 M'.
 
     >>> compact(4096), compact(12_300_000), compact(0.25), compact(640)
     ('4.1 k', '12.3 M', '0.25', '640')
@@ -333,8 +333,13 @@ def compact(value: Any) -> str:
         return "—" if value is None else str(value)
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{unit}" if abs(value) < 999.5 * size else f"{value / size:,.0f}{unit}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+            return f"{_rounded(value / size, digits)}{unit}"
+    return _rounded(value, digits)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number to its first digits, all of those before the point, and none that are nought behind it."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
 
 
 def count(value: Any) -> str:

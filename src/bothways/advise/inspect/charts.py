@@ -6,12 +6,12 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from bothways.advise.inspect.counting import EXACT
 from bothways.advise.inspect.findings import share
 from bothways.evaluation.charts import Chart
-from bothways.evaluation.curves import Bar, bar_chart
+from bothways.evaluation.curves import Bar, Compact, bar_chart
 from bothways.evaluation.svg import clean, color, drawing, to_svg
 from bothways.evaluation.wording import compact
 
@@ -40,7 +40,7 @@ def histogram(bars: Sequence[Sequence[int]], *, title: str, what: str, median: i
         axes.set_xlim(-0.7, len(bars) - 0.3)
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+        axes.yaxis.set_major_formatter(Compact())
         svg = to_svg(figure, title=f"{title}, {what}")
     rounded = "" if median < EXACT else ", in round numbers"
     return Chart(svg=Markup(svg), caption=f"median: {median:,} {what}{rounded}")
@@ -56,7 +56,7 @@ def by_rank(points: Sequence[Sequence[int]], *, title: str) -> Chart:
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+            axis.set_major_formatter(Compact())
         axes.minorticks_off()
         axes.set_xlabel("rank of the token", color=color("muted"))
         svg = to_svg(figure, title=title)
