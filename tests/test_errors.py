@@ -49,6 +49,21 @@ def test_an_error_survives_the_way_back_from_a_worker_process():
         ("x", [], "unknown task 'x'; legal: none."),
         (7, ["span"], "unknown task '7'; legal: span."),
         ("texts", ["Text", "label"], "unknown task 'texts'; legal: Text, label. Did you mean 'Text'?"),
+        (
+            "steps",
+            ["training.steps", "training.save_every"],
+            "unknown task 'steps'; legal: training.save_every, training.steps. Did you mean 'training.steps'?",
+        ),
+        (
+            "sed",
+            ["training.seed", "other.patience"],
+            "unknown task 'sed'; legal: other.patience, training.seed. Did you mean 'training.seed'?",
+        ),
+        (
+            "name",
+            ["b.name", "a.name"],
+            "unknown task 'name'; legal: a.name, b.name. Did you mean 'a.name' or 'b.name'?",
+        ),
         ("情感", ["情感分类", "问答"], "unknown task '情感'; legal: 情感分类, 问答. Did you mean '情感分类'?"),
     ],
 )

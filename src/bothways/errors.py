@@ -3,7 +3,7 @@
 A message is one clear sentence (two at most) that names the thing, the legal values and the remedy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -52,10 +52,24 @@ class PeerLostError(BothwaysError):
 def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:
     """Return (not raise) the error for a name that does not exist, listing the legal ones and the nearest.
 
+    The last part of a dotted name is known alone, too.
+
     >>> str(unknown("task", "clasification", ["classification", "retrieval"]))
     "unknown task 'clasification'; legal: classification, retrieval. Did you mean 'classification'?"
     """
     names = sorted(legal)
-    near = get_close_matches(str(name).lower(), [known.lower() for known in names], n=1)
-    hint = "".join(f" Did you mean {known!r}?" for known in names if [known.lower()] == near)
+    meant = " or ".join(repr(known) for known in _nearest(str(name).lower(), names))
+    hint = f" Did you mean {meant}?" if meant else ""
     return UserError(f"unknown {kind} {str(name)!r}; legal: {', '.join(names) or 'none'}.{hint}")
+
+
+def _nearest(name: str, names: Sequence[str]) -> list[str]:
+    """Return the names that were probably meant: those with this last part, else the one that is spelt most alike."""
+    whole = {known: known.lower() for known in names}
+    last = {known: text.rpartition(".")[2] for known, text in whole.items()}
+    if same := [known for known, text in last.items() if text == name]:
+        return same
+    for texts in (whole, last):
+        if near := get_close_matches(name, texts.values(), n=1):
+            return [known for known, text in texts.items() if [text] == near]
+    return []

@@ -172,5 +172,5 @@ def test_a_budget_that_makes_no_sense_is_refused(experiment, corpus, minutes):
 
 def test_a_budget_of_less_than_a_step_is_refused(experiment, corpus, monkeypatch):
     monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 90.0)
-    with pytest.raises(UserError, match=r"1 minutes are not enough for one step, which takes 90.0 seconds here"):
+    with pytest.raises(UserError, match=r"1 minute will not do for one step, which takes 90.0 seconds here"):
         plan_steps(experiment, OBJECTIVE, corpus, minutes=1)

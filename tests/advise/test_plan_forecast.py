@@ -83,7 +83,7 @@ def test_a_budget_is_kept(experiment, corpus):
     assert found.hours == pytest.approx(0.5 / 60)
     assert found.experiment.training.steps == found.plan.steps
     assert found.plan.minutes == 0.5
-    for minutes, message in ((1e-9, "not enough for one step"), (-1, "above 0"), (math.nan, "above 0")):
+    for minutes, message in ((1e-9, "1e-09 minutes will not do for one step"), (-1, "above 0"), (math.nan, "above 0")):
         with pytest.raises(UserError, match=message):
             told(experiment, corpus, minutes=minutes)
 
@@ -147,6 +147,7 @@ def test_the_words_have_the_figures(experiment, corpus):
     assert rows["tokens"].startswith("300,000")
     assert rows["epochs"] == "30"
     assert f"{found.plan.parameters:,}" in rows["weights"]
+    assert "(1 layer of 16," in rows["weights"]
     assert "The text is read 30.0 times" in words(found)
     assert "The expected loss comes from" in words(found)
     assert candidate_rows(found) == []

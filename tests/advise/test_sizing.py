@@ -212,6 +212,7 @@ def test_the_reasons_say_what_was_chosen_and_what_the_neighbours_would_be(corpus
     assert f"The next larger, {NAMES[at + 1]}" in said
     assert f"The next smaller, {NAMES[at - 1]}" in said
     assert "a test" in said
+    assert "in 1 minute it reads" in " ".join(chosen(corpus, tokenizer, 1).reasons)
     assert all(not reason.endswith(".") for reason in choice.reasons)
 
 
@@ -226,7 +227,7 @@ def test_a_family_needs_a_time_budget(corpus, tokenizer, minutes, settings):
 def test_what_cannot_be_is_refused(corpus, tokenizer):
     with pytest.raises(UserError, match="minutes must be above 0"):
         chosen(corpus, tokenizer, -1)
-    with pytest.raises(UserError, match="do not suffice for one step of gpt-tiny"):
+    with pytest.raises(UserError, match="will not do for one step of gpt-tiny"):
         chosen(corpus, tokenizer, 1e-5)
     with pytest.raises(UserError, match="unknown setting"):
         chosen(corpus, tokenizer, 5, settings=["training.nothing=1"])

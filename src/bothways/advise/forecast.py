@@ -17,7 +17,7 @@ from bothways.advise.memory import (
     memory_here,
     resident_memory,
 )
-from bothways.advise.plan import LIKELY_SHARE, Plan, Trial, check_minutes, make_plan, steps_in, try_steps
+from bothways.advise.plan import LIKELY_SHARE, Plan, Trial, check_minutes, in_minutes, make_plan, steps_in, try_steps
 from bothways.advise.sizing import Candidate, Choice, expected_loss
 from bothways.advise.workload import Workload, share_predicted, workload_of
 from bothways.errors import UserError
@@ -180,9 +180,9 @@ def forecast(
         trial = Trial(seconds=choice.seconds_per_step, tokens=workload.tokens)
     speed = speed_of(trial, experiment, workload)
     steps = training.steps if minutes is None else steps_in(minutes, speed.seconds_per_step, training, workload)
-    if steps < 1:
+    if minutes is not None and steps < 1:
         raise UserError(
-            f"{minutes:g} minutes are not enough for one step, which takes {speed.seconds_per_step:.1f} seconds here; give "
+            f"{in_minutes(minutes)} will not do for one step, which takes {speed.seconds_per_step:.1f} seconds here; give "
             "more time or a smaller recipe"
         )
     plan = make_plan(experiment, objective, corpora, steps=steps, seconds=speed.seconds_per_step, minutes=minutes)

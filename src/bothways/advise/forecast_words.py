@@ -5,6 +5,7 @@ from typing import Any
 
 from bothways.advise.forecast import Forecast
 from bothways.advise.hardware import PRICES_NOTED, UTILISATION
+from bothways.advise.inspect.findings import counted
 from bothways.advise.sizing import MANY_EPOCHS
 
 GPU_COLUMNS = ("GPU", "memory", "fits", "time", "US dollars", "kWh")
@@ -16,7 +17,7 @@ Rows = list[Sequence[Any]]
 def main_rows(found: Forecast) -> Rows:
     """Return what is known of the run, each row a name and a value."""
     plan, model, training = found.plan, found.experiment.model, found.experiment.training
-    shape = f"{model.num_hidden_layers} layers of {model.hidden_size}, {model.vocab_size:,} tokens in the vocabulary"
+    shape = f"{counted(model.num_hidden_layers, 'layer')} of {model.hidden_size}, {model.vocab_size:,} tokens in the vocabulary"
     speed = f"{found.speed.tokens_per_second:,.0f} tokens/s, {found.speed.share_of_peak:.0%} of the peak of "
     rows: Rows = [
         ("weights", f"{_short(plan.parameters)} ({shape})"),

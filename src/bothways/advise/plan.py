@@ -81,7 +81,7 @@ def plan_steps(
         steps = steps_in(minutes, seconds, experiment.training, workload)
         if steps < 1:
             raise UserError(
-                f"{minutes:g} minutes are not enough for one step, which takes {seconds:.1f} seconds here; give more time "
+                f"{in_minutes(minutes)} will not do for one step, which takes {seconds:.1f} seconds here; give more time "
                 "or a smaller recipe"
             )
     return make_plan(experiment, objective, corpora, steps=steps, seconds=seconds, minutes=minutes)
@@ -118,6 +118,11 @@ def check_minutes(minutes: float) -> None:
     """
     if not 0 < minutes < 10**7:
         raise UserError(f"--minutes must be above 0, not {minutes}")
+
+
+def in_minutes(minutes: float) -> str:
+    """Return a time budget as it is read: ``1 minute``, ``0.5 minutes``."""
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
 def steps_in(minutes: float, seconds: float, training: TrainingConfig, workload: Workload) -> int:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bothways.advise.inspect.findings import counted
 from bothways.advise.law import Law, batch_for, law_of
 from bothways.advise.memory import compute_memory, memory_here
-from bothways.advise.plan import LIKELY_SHARE, Plan, check_minutes, steps_in, try_steps
+from bothways.advise.plan import LIKELY_SHARE, Plan, check_minutes, in_minutes, steps_in, try_steps
 from bothways.advise.workload import Workload, count_parameters, share_predicted, workload_of
 from bothways.errors import UserError
 from bothways.experiment import Corpora, Experiment, in_shares, make_objective
@@ -205,7 +206,7 @@ class _Chooser:
                     "training.micro_batch_tokens by --set"
                 )
             raise UserError(
-                f"{self.minutes:g} minutes do not suffice for one step of {least.recipe}, the smallest size, here; give more"
+                f"{in_minutes(self.minutes)} will not do for one step of {least.recipe}, the smallest size, here; give more"
             )
         lowest = min(each.loss for each in able)
         return next(each for each in able if each.loss <= lowest * (1 + WORTH))
@@ -331,7 +332,7 @@ def explain(
     """Return why a size was chosen, in sentences without their full stops."""
     training = experiment.training
     said = [
-        f"{best.recipe} with {best.parameters / 1e6:.1f} M weights: in {minutes:g} minutes it reads about "
+        f"{best.recipe} with {best.parameters / 1e6:.1f} M weights: in {in_minutes(minutes)} it reads about "
         f"{best.tokens:,} tokens of the {corpus_tokens:,} that there are ({best.epochs:.3g} times), and its expected loss, "
         f"{best.loss:.3f}, is the lowest or within {WORTH:.1%} of it"
     ]
@@ -339,7 +340,7 @@ def explain(
     for beside, word in ((candidates[at - 1 : at], "smaller"), (candidates[at + 1 : at + 2], "larger")):
         said += [_beside(other, word) for other in beside]
     why = "as --set says" if fixed_batch else "the more tokens a run has, the more a step can use: their root times six"
-    said.append(f"{best.steps:,} steps of {best.batch_tokens:,} tokens: {why}")
+    said.append(f"{counted(best.steps, 'step')} of {best.batch_tokens:,} tokens: {why}")
     said.append(
         f"Learning rate {training.learning_rate:g} and schedule {training.schedule} (up for {training.warmup_share:.0%} of "
         "the steps) are the recipe's"
