@@ -191,11 +191,20 @@ def spread(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="what bothways prepare made, with byte-level BPE")
-    parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--size", default="mini")
-    parser.add_argument("--only", nargs="+", default=[], choices=[*PARTS], metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--out", type=Path, default=Path("ablations.json"))
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training for each arm (%(default)g)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one run of each arm for each (0)"
+    )
+    parser.add_argument("--size", default="mini", help="of the models, as in gpt-SIZE (%(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=[*PARTS], metavar="PART", help=f"some of the parts: {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("ablations.json"),
+        help="where results are kept, and gone on from (%(default)s)",
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.data is None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -20,6 +21,7 @@ import torch
 
 import bothways
 from bothways.cli import command, main
+from bothways.evaluation.run_summary import SORTABLE
 from bothways.training import fitting
 
 TINY = (
@@ -175,6 +177,18 @@ def test_prepare_says_what_it_made(said):
     assert values["splits"]["train"]["documents"] + values["splits"]["validation"]["documents"] == 60
 
 
+def test_prepare_says_how_much_of_mixed_text_is_in_which_language(said, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(40):
+        english, chinese = f"Letter {number} is here. " * 9, f"第{number}封信在这里。" * 9
+        (tmp_path / "texts" / f"{number:02}.txt").write_text(chinese if number % 4 else english, encoding="utf-8")
+    mixed = Said(f"prepare {tmp_path}/texts --out {tmp_path}/data --vocab-size 280 --set deduplication.near=false")
+    assert re.search(r"language zh [78]\d %, en [12]\d %$", mixed.out, flags=re.MULTILINE)
+    looked_at = " ".join(Said(f"inspect {tmp_path}/data").out.split())
+    assert re.search(r"language │ zh [78]\d %, en [12]\d %", looked_at)
+    assert re.search(r"language en$", said["prepare"].out, flags=re.MULTILINE)
+
+
 def test_pretrain_and_finetune_report_the_figures_of_the_run(said):
     values = json.loads(said["pretrain"].out)
     assert values["run"] == "gpt"
@@ -242,6 +256,9 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(monkeypatch, tmp_path, n
     assert stopped.code == code
     assert "stopped after step 2 of 5" in stopped.err
     assert "--resume" in stopped.err
+    again = Said(f"{run}/stopped")
+    assert again.code == 2
+    assert "holds an interrupted run; go on with it by --resume" in again.err
     assert "step 2" in Said(f"{run}/stopped --resume").err
     assert Said(f"{run}/straight").code == 0
     stopped, straight = (tmp_path / name / "last" / "model.safetensors" for name in ("stopped", "straight"))
@@ -318,7 +335,7 @@ MISTAKES = [
     (f"prepare surrogate.jsonl {NEW}", "half of a surrogate pair"),
     (f"prepare header.csv {NEW}", "there is no text"),
     (f"prepare column.csv {NEW}", "column.csv, line 2, byte 11: unknown column 'text'"),
-    (f"prepare train.jsonl {NEW} --text-column txt", "Did you mean 'text'?"),
+    (f"prepare train.jsonl {NEW} --text-column txt", "Did you mean 'text'? Name another with --text-column, or"),
     (f"prepare pictures {NEW}", "'pictures' holds .png (1)"),
     (f"prepare /dev/zero {NEW}", "'/dev/zero'"),
     (f"prepare few.txt {NEW} --vocab-size 300", "lower --vocab-size or give more text"),
@@ -354,6 +371,7 @@ MISTAKES = [
     (f"pretrain unknown.json --data data {NEW}", "unknown setting 'modle'", "Did you mean 'model'?"),
     (f"pretrain {GPT} {NEW} --set training", "'training' has no '='"),
     (f"pretrain {GPT} {NEW} --set training.lerning_rate=1", "Did you mean 'training.learning_rate'?"),
+    (f"pretrain {GPT} {NEW} --set steps=9", "unknown setting 'steps'", "Did you mean 'training.steps'?"),
     (f"pretrain {GPT} {NEW} --set training.steps=abc", "training.steps must be a whole number, not 'abc'"),
     (f"pretrain {GPT} {NEW} --set training.steps=1.5", "training.steps must be a whole number, not 1.5"),
     (f"pretrain {GPT} {NEW} --set training.steps=-1", "training.steps must be between", "not -1"),
@@ -408,7 +426,11 @@ MISTAKES = [
     (f"finetune classification --model texts --train train.jsonl {NEW}", "'texts' is no model"),
     (f"finetune classification --model bare --train train.jsonl {NEW}", "config.json"),
     (f"finetune classification --model cut-short --train train.jsonl {NEW}", "'cut-short/model.safetensors'", 3),
-    (f"finetune summarization --model bert --train train.jsonl {NEW}", "unknown column 'summary'"),
+    (
+        f"finetune summarization --model bert --train train.jsonl {NEW}",
+        "unknown column 'summary'",
+        "rename a column of the file to the one that is needed",
+    ),
     ("finetune classification --model bert --train train.jsonl --out sorter", "the folder 'sorter' is not empty"),
     (f"finetune classification --train train.jsonl {NEW}", "Missing option '--model'"),
     # evaluation and prediction
@@ -601,7 +623,15 @@ def test_every_verb_has_help_with_an_example_that_parses(verb):
 def test_help_names_the_recipes_and_tasks_that_exist():
     text = " ".join(Said("pretrain --help").out.split())
     assert all(name in text for name in bothways.recipe_names())
-    assert "classification" in Said("finetune --help").out
+    for verb in ("finetune", "evaluate", "predict"):
+        text = " ".join(Said(f"{verb} --help").out.split())
+        assert "TASK is one of classification, generation," in text
+        assert ("minimal_pairs" in text) == (verb != "finetune"), "nothing can be trained for it"
+
+
+def test_help_names_what_runs_can_be_sorted_by():
+    text = " ".join(Said("runs --help").out.split())
+    assert f"Sort by one of {', '.join(SORTABLE)}." in text
 
 
 def test_version():

@@ -15,9 +15,11 @@ from bothways.errors import UserError
 from bothways.language import (
     detect,
     is_cjk,
+    mixed,
     resolve,
     sentence_starts,
     sentences,
+    told,
     words,
 )
 
@@ -378,3 +380,18 @@ def test_five_megabytes_take_less_than_two_seconds(piece):
     started = time.process_time()
     sentences(text, "en")
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares", "text"),
+    [
+        ({}, {}, "en"),
+        ({"en": 0}, {}, "en"),
+        ({"en": 5}, {"en": 1.0}, "en"),
+        ({"en": 991, "zh": 9}, {"en": 0.991}, "en"),
+        ({"en": 300, "zh": 700}, {"zh": 0.7, "en": 0.3}, "zh 70 %, en 30 %"),
+    ],
+)
+def test_a_mixed_text_is_told_with_its_shares(sizes, shares, text):
+    assert list(mixed(sizes).items()) == list(shares.items())
+    assert told("en", sizes) == text

@@ -6,6 +6,7 @@ linear time: a pattern matches a run of characters as a whole (``++``), and only
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from bothways.errors import unknown
@@ -20,6 +21,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"[^\W\d_]++")
 _SAMPLES = 16  # spread over a text, since English front matter may open a Chinese book
 _SAMPLE_LENGTH = 1024  # characters
+_LEAST_SHARE = 0.01  # of a language that is told
 _CHINESE_SHARE = 0.2  # Chinese words have some two letters and English ones five: one Chinese word in three
 
 
@@ -39,6 +41,27 @@ def detect(text: str) -> Literal["en", "zh"]:
     if ideographs == 0 or ideographs >= _CHINESE_SHARE * len(text):  # nearly always; letters are slower to count
         return "zh" if ideographs else "en"
     return "zh" if ideographs >= _CHINESE_SHARE * len("".join(_LETTERS.findall(text))) else "en"
+
+
+def told(language: str, sizes: Mapping[str, int]) -> str:
+    """Return the language of a corpus for a person, with the shares of each where it is mixed.
+
+    >>> told("en", {"en": 1000, "zh": 2}), told("zh", {"en": 300, "zh": 700})
+    ('en', 'zh 70 %, en 30 %')
+
+    Args:
+        language: that is told where it is not mixed.
+        sizes: of the text in each language.
+    """
+    parts = mixed(sizes)
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in parts.items()) if len(parts) > 1 else language
+
+
+def mixed(sizes: Mapping[str, int]) -> dict[str, float]:
+    """Return the share of each language that makes up at least a hundredth of a text, the largest first."""
+    whole = sum(sizes.values())
+    parts = sorted(sizes.items(), key=lambda part: part[1], reverse=True)
+    return {name: size / whole for name, size in parts if size >= _LEAST_SHARE * whole and size}
 
 
 def resolve(text: str, language: Language = "auto") -> Literal["en", "zh"]:

@@ -44,9 +44,10 @@ MANIFEST = {
 }
 FILES = [{"folder": "data/train.csv", "examples": 1200}]
 EXPERIMENTS = {
-    "gpt": (recipe("gpt-tiny"), "generate", [MANIFEST]),
-    "bert": (recipe("bert-tiny"), "finetune", [MANIFEST]),
-    "sorter": (Finetuning(task="classification"), "predict", FILES),
+    "gpt": (recipe("gpt-tiny"), ["generate"], [MANIFEST]),
+    "bert": (recipe("bert-tiny"), ["finetune"], [MANIFEST]),
+    "hybrid": (recipe("hybrid-tiny"), ["generate", "finetune"], [MANIFEST]),
+    "sorter": (Finetuning(task="classification"), ["predict"], FILES),
 }
 
 
@@ -57,31 +58,32 @@ def trained(**others):
 
 @pytest.fixture(params=EXPERIMENTS)
 def card(request, tmp_path):
-    """Return folder, experiment, the verb that the card should show, and the card."""
-    experiment, verb, data = EXPERIMENTS[request.param]
+    """Return folder, experiment, the verbs that the card should show, and the card."""
+    experiment, verbs, data = EXPERIMENTS[request.param]
     folder = tmp_path / f"a {request.param}"
     folder.mkdir()
     experiment.save(folder / "experiment.json")
     write_card(folder, title="A card", figures=FIGURES, data=data, trained=trained())
-    return folder, experiment, verb, (folder / "README.md").read_text(encoding="utf-8")
+    return folder, experiment, verbs, (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    """Return the folder of a tiny run with a saved model."""
-    experiment = recipe("gpt-tiny")
+def tiny(request, tmp_path):
+    """Return the folder of a tiny run with a saved model, of the recipe that is asked for."""
+    experiment = recipe(getattr(request, "param", "gpt-tiny"))
     experiment = replace(experiment, model=replace(experiment.model, vocab_size=40))
     experiment.save(tmp_path / "experiment.json")
     save_checkpoint(tmp_path / "last", Model(experiment.model, {"language_model": 0}))
     return tmp_path
 
 
-def test_the_command_it_shows_can_be_typed(card):
-    folder, _, verb, text = card
+def test_the_commands_it_shows_can_be_typed(card):
+    folder, _, verbs, text = card
     [block] = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    program, shown, *words = shlex.split(block)
-    assert (program, shown) == ("bothways", verb)
-    assert command.commands[verb].make_context(verb, words).params["model"] == str(folder)
+    for line, verb in zip(block.splitlines(), verbs, strict=True):
+        program, shown, *words = shlex.split(line)
+        assert (program, shown) == ("bothways", verb)
+        assert command.commands[verb].make_context(verb, words).params["model"] == str(folder)
 
 
 def test_it_tells_how_the_model_was_made_and_how_good_it_is(card):
@@ -108,13 +110,13 @@ def test_it_tells_the_cost_with_all_that_is_assumed(card):
 
 
 def test_the_hub_reads_its_head(card):
-    folder, _, verb, text = card
+    folder, _, verbs, text = card
     values = ModelCard(text).data.to_dict()
     assert values["library_name"] == "bothways"
     assert values["license"] == "unknown"
-    assert values.get("language") == (None if verb == "predict" else ["en"])
-    tag = {"generate": "gpt", "finetune": "bert", "predict": "classification"}[verb]
-    assert {"bothways", tag} <= set(values["tags"])
+    assert values.get("language") == (None if verbs == ["predict"] else ["en"])
+    tags = [{"generate": "gpt", "finetune": "bert", "predict": "classification"}[verb] for verb in verbs]
+    assert {"bothways", *tags} <= set(values["tags"])
     assert "datasets" not in values
     assert "pipeline_tag" not in values, "no model is saved, so nothing is known of what opens it"
     assert folder.name not in json.dumps(values)
@@ -135,6 +137,7 @@ def test_it_tells_what_was_read_and_not_where_it_lay(tmp_path):
         "| documents | 1,576 |",
         "| tokens | 300,000 |",
         "| documents held out to measure on | 19 |",
+        "| tokens held out to measure on | 4,503 |",
         f"| fingerprint | {MANIFEST['fingerprint']} |",
         "| licence | unknown |",
         "| times that it saw the text | 2 |",
@@ -143,6 +146,16 @@ def test_it_tells_what_was_read_and_not_where_it_lay(tmp_path):
     assert "somebody" not in text
     assert "It read 600,000 tokens with 1,200,000 parameters (0.5 tokens for each)" in text
     assert "It read English" in text
+
+
+def test_text_of_two_languages_is_told_as_both(tmp_path):
+    recipe("gpt-tiny").save(tmp_path / "experiment.json")
+    data = [{**MANIFEST, "languages": {"en": 800, "zh": 200}}]
+    write_card(tmp_path, title="A card", figures=FIGURES, data=data)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "\n| language | en 80 %, zh 20 % |\n" in text
+    assert "It read English and Chinese" in text
+    assert ModelCard(text).data.to_dict()["language"] == ["en", "zh"]
 
 
 def test_preparation_is_told_in_words():
@@ -193,6 +206,23 @@ def test_a_saved_model_opens_in_transformers_as_the_card_says(tiny):
     assert lines[-1] == "model = AutoModelForCausalLM.from_pretrained(folder)"
 
 
+@pytest.mark.parametrize("tiny", ["hybrid-tiny"], indirect=True)
+def test_a_hybrid_opens_both_ways_as_the_card_says(tiny):
+    write_card(tiny, title="A card", figures=FIGURES)
+    text = (tiny / "README.md").read_text(encoding="utf-8")
+    assert "\n| opens in transformers as | LlamaForCausalLM |\n" in text
+    assert "\n| opens with config.bidirectional.json as | EuroBertForMaskedLM |\n" in text
+    opened: dict[str, object] = {}
+    for block, name in zip(
+        re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL),
+        ("LlamaForCausalLM", "EuroBertForMaskedLM"),
+        strict=True,
+    ):
+        lines = [line for line in block.splitlines() if not line.startswith("tokenizer = ")]  # none is saved here
+        exec("\n".join(lines), opened)
+        assert type(opened["model"]).__name__ == name
+
+
 @pytest.mark.slow
 def test_transformers_opens_it_so(tiny):
     from transformers import AutoModelForCausalLM
@@ -209,9 +239,9 @@ def test_a_hostile_title_stays_a_title(tmp_path):
 
 
 def test_it_replaces_an_older_card(card):
-    folder, _, verb, text = card
+    folder, _, verbs, text = card
     write_card(folder, title="Another card", figures={})
     write_card(
-        folder, title="A card", figures=FIGURES, data=FILES if verb == "predict" else [MANIFEST], trained=trained()
+        folder, title="A card", figures=FIGURES, data=FILES if verbs == ["predict"] else [MANIFEST], trained=trained()
     )
     assert (folder / "README.md").read_text(encoding="utf-8") == text

@@ -12,9 +12,11 @@ from bothways.errors import UserError
 from bothways.experiment import make_evaluator, make_objective
 from bothways.objectives.causal_lm import CausalLM
 from bothways.recipes.recipe import recipe
+from bothways.text.reading.documents import Document
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.batches import PretrainingBatches
 from bothways.verbs.mixture import Mixture
+from bothways.verbs.prepare import prepare_splits
 
 WORDS = {"sea": ["wave", "fish", "salt", "reef"], "land": ["tree", "hill", "corn", "road"]}
 
@@ -156,6 +158,15 @@ def notes():
     token = progress._reporter.set(reporter)
     yield reporter.notes
     progress._reporter.reset(token)
+
+
+def test_a_corpus_is_described_with_its_languages(tmp_path):
+    [sea, land] = Mixture(["sea", "land"]).described()
+    assert sea["languages"].keys() == land["languages"].keys() == {"en"}
+    assert sea["languages"]["en"] >= sea["splits"]["train"]["bytes"]
+    tokenizer, documents = Tokenizer.load("sea"), [Document(text="The wave.", source="1")]
+    unread = prepare_splits({"train": documents}, out=tmp_path / "data", tokenizer=tokenizer)
+    assert [each["languages"] for each in Mixture(unread.folder).described()] == [{}]
 
 
 def test_it_is_said_how_corpora_are_mixed_and_which_cannot_be_measured(notes):

@@ -15,7 +15,7 @@ from bothways.progress import display
 from bothways.recipes.recipe import recipe
 from bothways.training.tracking import Tracker
 from bothways.verbs.finetune import finetune
-from bothways.verbs.folders import locked
+from bothways.verbs.folders import check_free, locked
 from bothways.verbs.prepare import prepare
 from bothways.verbs.pretrain import pretrain
 from bothways.verbs.runs import runs
@@ -163,6 +163,36 @@ def test_a_run_with_a_checkpoint_that_is_not_through_is_interrupted(work):
 def test_a_run_whose_last_model_is_missing_is_interrupted(work, name):
     shutil.rmtree(work / name / "last")
     assert only(work, name).state == "interrupted"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpt-0", "pretraining"), ("tasks/sorter", "classification")])
+def test_where_an_interrupted_run_of_the_same_verb_lies_going_on_is_offered(work, name, kind):
+    def refusal(kind=None):
+        with pytest.raises(UserError) as caught:
+            check_free(work / name, kind=kind)
+        return str(caught.value)
+
+    assert "is not empty; name a new one with --out, or remove it" in refusal(kind), "it is finished"
+    shutil.rmtree(work / name / "last")
+    assert "holds an interrupted run; go on with it by --resume, name a new one with --out" in refusal(kind)
+    for other in (None, "retrieval"):
+        assert "--resume" not in refusal(other)
+    with locked(work / name):
+        assert "--resume" not in refusal(kind), "it is running"
+    (work / name / "experiment.json").write_text("{")
+    assert "--resume" not in refusal(kind)
+
+
+def test_fine_tuning_offers_to_go_on(work, finished):
+    shutil.rmtree(work / "tasks/sorter/last")
+    with pytest.raises(UserError, match="go on with it by --resume"):
+        finetune(
+            "classification",
+            model=work / "gpt-0",
+            train=finished / "train.jsonl",
+            out=work / "tasks/sorter",
+            settings=[],
+        )
 
 
 def test_a_run_without_a_checkpoint_or_with_a_broken_loss_has_failed(work):

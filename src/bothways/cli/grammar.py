@@ -21,22 +21,41 @@ def recipe_names() -> list[str]:
     return names
 
 
+def trainable_tasks() -> list[str]:
+    """Return the names of the tasks that models can be trained for."""
+    from bothways.tasks.task import get_task
+
+    return [name for name in discover.names("tasks") if get_task(name).TRAINABLE]
+
+
+def figures_of_runs() -> tuple[str, ...]:
+    """Return what runs can be sorted by."""
+    from bothways.evaluation.run_summary import SORTABLE
+
+    return SORTABLE
+
+
 # What help texts say about names, filled in when the help is shown.
 NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "{recipes}": recipe_names,
     "{tasks}": lambda: discover.names("tasks"),
+    "{trainable tasks}": trainable_tasks,
+    "{figures of runs}": figures_of_runs,
 }
 
 
 class Verb(click.Command):
     """A verb: its function returns an ``Answer``, which is printed when the progress display has gone."""
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what the verb does, with the names that exist now."""
-        for mark, names in NAMES.items():
-            if self.help and mark in self.help:
-                self.help = self.help.replace(mark, ", ".join(names()))
-        super().format_help_text(ctx, formatter)
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help, with the names that exist now in what is said of the verb and of its flags."""
+        options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        parts: list[click.Command | click.Option] = [self, *options]
+        for told in parts:
+            for mark, names in NAMES.items():
+                if told.help and mark in told.help:
+                    told.help = told.help.replace(mark, ", ".join(names()))
+        super().format_help(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example on one line, as it can be copied."""

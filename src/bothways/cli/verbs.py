@@ -29,6 +29,7 @@ from bothways.cli.grammar import (
 )
 from bothways.config import read_json
 from bothways.errors import UserError
+from bothways.language import told
 
 
 @click.group(
@@ -137,10 +138,11 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
     }
     splits = [(name, *split.values()) for name, split in manifest["splits"].items()]
     columns = ("split", *next(iter(manifest["splits"].values())))
+    language = told(manifest["language"], report["languages"])
     shown = [
         "Read: " + ", ".join(f"{in_words(number)} {name}" for name, number in counted.items() if number),
         "Documents dropped: " + (", ".join(f"{in_words(n)} by {name}" for name, n in dropped.items() if n) or "none"),
-        f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {manifest['language']}",
+        f"{out}: {in_words(manifest['vocab_size'])} tokens in the vocabulary, language {language}",
         table(splits, columns=columns),
         next_step("pretrain", "RECIPE", "--data", out, "--out", "RUN"),
     ]
@@ -224,7 +226,7 @@ def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
 def finetune(task: str, out: Path, **options: Any) -> Answer:
     """Teach a model a task by examples.
 
-    TASK is one of {tasks}.
+    TASK is one of {trainable tasks}.
     """
     values = bothways.finetune(task, out=out, **options).to_dict()
     hint = next_step("evaluate", task, "--model", out, "--test", "FILE")
@@ -248,7 +250,8 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
 def evaluate(task: str, **options: Any) -> Answer:
     """Measure a model on examples.
 
-    Each figure comes with its 95 % interval, beside that of a simple method, and with the number of examples that stand
+    Each figure comes with its 95 % interval (percentile bootstrap over the examples; all right or all wrong: Clopper and
+    Pearson's), beside that of a simple method, and with the number of examples that stand
     in the files on which the model was fine-tuned. TASK is one of {tasks}.
     """
     scores = bothways.evaluate(task, **options)
@@ -317,9 +320,7 @@ def generate(prompt: str, model: str, verify: bool, **options: Any) -> Answer:
 
 @command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")
 @click.argument("folder", type=FILE, default=Path(), metavar="[DIR]")
-@click.option(
-    "--sort", default="name", metavar="NAME", help="Sort by name, state, steps, tokens, best or another figure."
-)
+@click.option("--sort", default="name", metavar="NAME", help="Sort by one of {figures of runs}.")
 @chart
 @along
 @as_json

@@ -123,7 +123,7 @@ def _finetune(
         chosen = begun.override(settings)
         found = with_length(get_task(chosen.task), chosen)
     if not group.first_only(lambda: resume and (folder / "experiment.json").exists()):
-        group.first_only(lambda: check_free(folder))
+        group.first_only(lambda: check_free(folder, kind=chosen.task))
     with group.agreeing():
         examples, sources = read_examples_and_sources(found, train)
         held_out, held_out_sources = read_examples_and_sources(found, validation) if validation else ([], [])

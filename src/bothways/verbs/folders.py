@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from bothways.errors import OutOfDiskError, UserError
+from bothways.evaluation.run_summary import read_run
 from bothways.training.distributed import Group
 
 LOCK = ".lock"  # held while a run writes into its folder; it stays, and means nothing by itself
@@ -39,14 +40,22 @@ def building(out: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_free(out: Path) -> None:
+def check_free(out: Path, *, kind: str | None = None) -> None:
     """Refuse a folder that holds something, a path that is a file, and a place where no folder can be made.
 
+    Args:
+        out: the folder.
+        kind: of the run that shall begin there, if it is one: ``"pretraining"``, or the name of a task.
     Raises:
         UserError: it does.
     """
     try:
         if out.is_dir() and any(inside.name != LOCK for inside in out.iterdir()):
+            if kind and _interrupted(out, kind):
+                raise UserError(
+                    f"the folder {str(out)!r} holds an interrupted run; go on with it by --resume, name a new one with --out, "
+                    "or remove it"
+                )
             raise UserError(f"the folder {str(out)!r} is not empty; name a new one with --out, or remove it")
         if out.exists() and not out.is_dir():
             raise UserError(f"{str(out)!r} is a file; name a folder with --out")
@@ -55,6 +64,30 @@ def check_free(out: Path) -> None:
             raise UserError(f"{str(out)!r} cannot be made, since {str(there)!r} is no folder that you may write to")
     except OSError as error:
         raise os_error(error, out) from None
+
+
+def _interrupted(folder: Path, kind: str) -> bool:
+    """Return whether a folder holds a run of a kind that ``--resume`` goes on with."""
+    try:
+        run = read_run(folder, name=folder.name, running=is_held(folder), recipes={})
+    except (UserError, OSError):
+        return False
+    return (run.kind, run.state) == (kind, "interrupted")
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process writes into a run's folder now."""
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except OSError:
+        pass  # it was never held, or nobody may look
+    return False
 
 
 def check_file(out: Path) -> None:

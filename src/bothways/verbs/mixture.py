@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bothways import progress
+from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.experiment import in_shares
-from bothways.text.shards import Corpus, Shards
+from bothways.text.shards import REPORT, Corpus, Shards
 
 OneData = str | Path | tuple[str | Path, float]
 Data = OneData | Sequence[OneData]
@@ -34,6 +35,15 @@ class Source:
     def name(self) -> str:
         """How messages call it."""
         return repr(str(self.shards.folder))
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """UTF-8 bytes of its text in each language, as ``prepare`` counted them; empty where that cannot be read."""
+        try:
+            report = read_json(self.shards.folder / REPORT)
+        except UserError:
+            return {}
+        return dict(report.get("languages") or {}) if isinstance(report, dict) else {}
 
     @property
     def tokenizer(self) -> str:
@@ -137,6 +147,13 @@ class Mixture:
                 **{name: value for name, value in source.shards.manifest.items() if name not in _ELSEWHERE},
             }
             for source in self.sources
+        ]
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return what is remembered of each corpus and, under ``languages``, the bytes of its text in each."""
+        return [
+            {**remembered, "languages": source.languages}
+            for remembered, source in zip(self.remembered(), self.sources, strict=True)
         ]
 
 

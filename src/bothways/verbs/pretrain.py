@@ -150,7 +150,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
     found = group.first_only(lambda: begun_before(folder) if request.resume else None)
     begun = None if found is None else Plan.from_dict(found)
     if begun is None:
-        group.first_only(lambda: check_free(folder))
+        group.first_only(lambda: check_free(folder, kind=None if request.resume else "pretraining"))
     choice = None
     if isinstance(request.recipe, str) and request.recipe in families():
         choice = choose_size(request.recipe, request, mixture, tokenizer, begun)
@@ -210,7 +210,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
                 folder,
                 title=request.recipe if isinstance(request.recipe, str) else "bothways model",
                 figures=done.to_dict(),
-                data=mixture.remembered(),
+                data=mixture.described(),
                 trained=trained,
                 meter=meter,
             )

@@ -12,7 +12,7 @@ from bothways.evaluation.run_charts import check_ending, draw_runs
 from bothways.evaluation.run_summary import SORTABLE, X_AXES, RunSummary, is_run, read_run
 from bothways.evaluation.wording import Wording, compact
 from bothways.recipes.recipe import recipe, recipe_names
-from bothways.verbs.folders import LOCK, check_file, os_error
+from bothways.verbs.folders import check_file, is_held, os_error
 
 INSIDE = ("best", "last", "checkpoints", "tensorboard", "wandb")  # of a run: no runs are there
 COLUMNS = (
@@ -100,21 +100,6 @@ def summary(folder: Path, *, name: str) -> RunSummary:
         UserError: it is no run's folder, or what made it cannot be read.
     """
     return read_run(folder, name=name, running=is_held(folder), recipes=_recipes())
-
-
-def is_held(folder: Path) -> bool:
-    """Return whether a process writes into a run's folder now."""
-    import fcntl
-
-    try:
-        with (folder / LOCK).open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-    except OSError:
-        pass  # it was never held, or nobody may look
-    return False
 
 
 def check_choices(*, sort: str = "name", out: str | Path | None = None, x: str = "steps") -> None:

@@ -310,8 +310,14 @@ def test_a_missing_column_lists_those_there_are(tmp_path):
     file = write(tmp_path / "a.csv", "body,title\nx,y\n")
     with pytest.raises(UserError, match="unknown column 'text'; legal: body, title"):
         texts(file)
-    with pytest.raises(UserError, match="unknown column 'label'"):
+    with pytest.raises(UserError, match="unknown column 'label'") as caught:
         list(read_records(file, columns=["body", "label"]))
+    assert str(caught.value).endswith("; rename a column of the file to the one that is needed")
+
+
+def test_a_bad_example_is_mended_in_its_file(tmp_path):
+    with pytest.raises(UserError, match=r"; mend it, or take it out of the file$"):
+        list(read_records(write(tmp_path / "a.jsonl", '{"text": 5')))
 
 
 @pytest.mark.parametrize(

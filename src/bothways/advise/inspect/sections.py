@@ -7,6 +7,7 @@ from bothways.advise.inspect.data_layout import data_sections
 from bothways.advise.inspect.example_layout import example_sections
 from bothways.advise.inspect.layout import Section
 from bothways.advise.inspect.text_layout import text_sections
+from bothways.language import told
 
 
 def sections(figures: Mapping[str, Any]) -> list[Section]:
@@ -23,5 +24,6 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, Any]]:
         return [*((name, figures[name]) for name in names), ("tokens, about", tokens)]
     if figures["kind"] == "data":
         rows = [(f"{name} tokens", split["tokens"]) for name, split in figures["splits"].items()]
-        return [*rows, ("vocabulary", figures["tokenizer"]["vocab_size"])]
+        language = told(figures["language"], figures["ingest"].get("languages") or {})
+        return [*rows, ("language", language), ("vocabulary", figures["tokenizer"]["vocab_size"])]
     return [(f"{name} examples", file["examples"]) for name, file in figures["files"].items()]

@@ -33,6 +33,13 @@ RECORD_READERS: dict[str, Reader] = {
 """Formats whose rows have columns."""
 
 FORMATS = (".txt", ".md", *RECORD_READERS)
+NO_COLUMN = "no such column"  # the kind of problem
+# What to do about a bad line, and about a column that is not there: of texts that are prepared, of examples.
+OF_TEXTS = (
+    "mend it, or prepare with --on-bad skip to leave such lines out",
+    "name another with --text-column, or prepare with --on-bad skip to leave such lines out",
+)
+OF_EXAMPLES = ("mend it, or take it out of the file", "rename a column of the file to the one that is needed")
 """All formats."""
 
 
@@ -121,7 +128,7 @@ def read_records(
     Args:
         columns: names that every row must have, with a value other than null.
     """
-    intake = Intake(on_bad, max_bad, report, delimiter=delimiter)
+    intake = Intake(on_bad, max_bad, report, delimiter=delimiter, remedies=OF_EXAMPLES)
     return _records(map(_whole, intake.find(paths, RECORD_READERS)), intake, columns)
 
 
@@ -232,16 +239,23 @@ def _records(stretches: Iterable[Stretch], intake: "Intake", columns: Sequence[s
 def _lacks(values: dict[str, Any], column: str) -> tuple[Callable[[], str], str]:
     """Return what says the problem, and its kind."""
     if column not in values:
-        return (lambda: str(unknown("column", column, list(values)[:SHOWN]))), "no such column"
+        return (lambda: str(unknown("column", column, list(values)[:SHOWN]))), NO_COLUMN
     found = "null" if values[column] is None else type(values[column]).__name__
     return (lambda: f"column {column!r} holds {found} where text is needed"), "not text"
 
 
 class Intake:
-    """Counts, and knows what to do about a bad line."""
+    """Counts, and knows what to do about a bad line; ``remedies`` tell it to the user."""
 
     def __init__(
-        self, on_bad: OnBad, max_bad: float, report: IngestReport | None, *, delimiter: str | None, judging: bool = True
+        self,
+        on_bad: OnBad,
+        max_bad: float,
+        report: IngestReport | None,
+        *,
+        delimiter: str | None,
+        judging: bool = True,
+        remedies: tuple[str, str] = OF_TEXTS,
     ) -> None:
         if on_bad not in get_args(OnBad):
             raise unknown("value of on_bad:", on_bad, get_args(OnBad))
@@ -250,6 +264,7 @@ class Intake:
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
             raise UserError(f"a delimiter is one character, neither a quote nor a line end, not {delimiter!r}")
         self.report = IngestReport() if report is None else report
+        self._remedies = remedies
         self._on_bad, self._max_bad, self._delimiter, self._judging = on_bad, max_bad, delimiter, judging
 
     def find(self, paths: Paths, formats: Iterable[str]) -> list[SourceFile]:
@@ -301,9 +316,8 @@ class Intake:
         rejected = self._rejected(stretch, row, reason() if few else "")
         self.report.reject(rejected, kind, row.lines)
         if self._on_bad == "error":
-            raise UserError(
-                f"{str(rejected).rstrip('.')}; mend it, or prepare with --on-bad skip to leave such lines out"
-            )
+            said, remedy = str(rejected).rstrip("."), self._remedies[kind == NO_COLUMN]
+            raise UserError(f"{said} {remedy.capitalize()}" if said.endswith("?") else f"{said}; {remedy}")
         self._judge_early()
 
     def finish(self) -> None:
