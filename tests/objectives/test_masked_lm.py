@@ -295,6 +295,16 @@ def places(lengths):
     return found
 
 
+def pairs_of(made, corpus, seed=0):
+    """Yield the pairs that training reads, in random order: both texts, and whether the second belongs there."""
+    for row in made.prepare(corpus, everything(corpus), made.length, rng(seed)):
+        ids, labels = original(row), row.targets["next_sentence"].value.tolist()
+        for number, label in enumerate(labels):
+            sequence = ids[row.sequence_ids == number]
+            middle, last = np.flatnonzero(sequence == SEP)
+            yield sequence[1:middle], sequence[middle + 1 : last], label == 0
+
+
 def runs_on(side):
     return side.tolist() == list(range(side[0], side[0] + len(side)))
 
@@ -308,7 +318,7 @@ def test_the_labels_of_next_sentences_are_true(make_numbered, length):
     lengths = make_lengths(0, 150)
     corpus, place = make_numbered(lengths), places(lengths)
     followed = 0
-    for first, second, belongs in objective(length=length).draw_pairs(corpus, everything(corpus), rng()):
+    for first, second, belongs in pairs_of(objective(length=length), corpus):
         assert runs_on(first)
         assert runs_on(second)
         documents = {place[int(token)][0] for token in first}, {place[int(token)][0] for token in second}
@@ -328,7 +338,7 @@ def test_the_labels_of_next_sentences_are_true(make_numbered, length):
 def test_more_than_half_of_the_second_texts_do_not_follow(make_numbered):
     lengths = [[5] * 40] * 200
     corpus = make_numbered(lengths)
-    pairs = list(objective(length=64).draw_pairs(corpus, everything(corpus), rng()))
+    pairs = list(pairs_of(objective(length=64), corpus))
     share = sum(not belongs for _, _, belongs in pairs) / len(pairs)
     # A chunk of one sentence (the rest of a document) has nothing that could follow; of the others half are replaced.
     assert 0.5 < share < 0.65
@@ -338,9 +348,7 @@ def test_one_document_alone_never_gives_a_text_that_follows_as_one_that_does_not
     lengths = [[4] * 30]
     corpus = make_numbered(lengths)
     for seed in range(30):
-        for first, second, belongs in objective(length=32, short_share=0).draw_pairs(
-            corpus, everything(corpus), rng(seed)
-        ):
+        for first, second, belongs in pairs_of(objective(length=32, short_share=0), corpus, seed):
             assert runs_on(first)
             assert runs_on(second)
             assert belongs == (first[-1] < second[0] <= first[-1] + 4) or len(first) + len(second) == 29
@@ -349,7 +357,7 @@ def test_one_document_alone_never_gives_a_text_that_follows_as_one_that_does_not
 def test_every_sentence_is_the_first_text_or_follows_it_once(make_numbered):
     lengths = [[1] * 37, [1] * 5, [1] * 80]  # single tokens, so that nothing is ever cut off
     corpus = make_numbered(lengths)
-    pairs = objective(length=16).draw_pairs(corpus, everything(corpus), rng())
+    pairs = pairs_of(objective(length=16), corpus)
     seen = Counter(int(token) for first, second, belongs in pairs for token in (*first, *(second if belongs else ())))
     assert seen == Counter(range(10, 10 + 122))
 
@@ -357,7 +365,7 @@ def test_every_sentence_is_the_first_text_or_follows_it_once(make_numbered):
 def test_sequences_and_rows_never_exceed_their_length(make_numbered, length):
     corpus = make_numbered(make_lengths(1, 80, longest=60))
     made = objective(length=length, vocab_size=10**6)
-    for first, second, _ in made.draw_pairs(corpus, everything(corpus), rng()):
+    for first, second, _ in pairs_of(made, corpus):
         assert len(first) >= 1
         assert len(second) >= 1
         assert len(first) + len(second) <= length - 3
@@ -373,7 +381,7 @@ def test_sequences_and_rows_never_exceed_their_length(make_numbered, length):
 def test_the_short_share_is_built_to_a_random_length(make_numbered, share):
     corpus = make_numbered([[1] * 600] * 100)
     ends = {int(corpus.document(index)[-1]) for index in everything(corpus)}  # there a chunk may end before its target
-    pairs = objective(length=35, short_share=share).draw_pairs(corpus, everything(corpus), rng())
+    pairs = pairs_of(objective(length=35, short_share=share), corpus)
     sizes = [len(first) + len(second) for first, second, belongs in pairs if belongs and int(second[-1]) not in ends]
     short = [size for size in sizes if size < 32]
     assert close(len(short) / len(sizes), share * 30 / 31, len(sizes))
@@ -406,8 +414,9 @@ def test_what_is_too_long_is_cut_from_the_longer_side_at_either_end(make_numbere
     corpus = make_numbered([[50, 80]] * 150)
     made = objective(length=63, pairs="sentence_order", short_share=0.0)
     fronts = []
-    for number, (first, second, belongs) in enumerate(made.draw_pairs(corpus, everything(corpus), rng())):
+    for first, second, belongs in pairs_of(made, corpus):
         before, after = (first, second) if belongs else (second, first)
+        number = (before[0] - 10) // 130
         assert (len(before), len(after)) == (30, 30)
         fronts += [before[0] - (10 + 130 * number), after[0] - (60 + 130 * number)]
     for cut, found in ((20, fronts[0::2]), (50, fronts[1::2])):  # each cut token falls to one end or the other
@@ -422,9 +431,7 @@ def test_sentence_order_swaps_half_of_the_pairs(make_numbered, length):
     lengths = make_lengths(4, 400)
     corpus, place = make_numbered(lengths), places(lengths)
     labels = Counter()
-    for first, second, belongs in objective(pairs="sentence_order", length=length).draw_pairs(
-        corpus, everything(corpus), rng()
-    ):
+    for first, second, belongs in pairs_of(objective(pairs="sentence_order", length=length), corpus):
         before, after = (first, second) if belongs else (second, first)
         assert runs_on(before)
         assert runs_on(after)
@@ -438,7 +445,7 @@ def test_sentence_order_swaps_half_of_the_pairs(make_numbered, length):
 
 def test_a_sentence_alone_has_no_order(make_numbered):
     corpus = make_numbered([[5], [9]])
-    assert list(objective(pairs="sentence_order").draw_pairs(corpus, everything(corpus), rng())) == []
+    assert list(pairs_of(objective(pairs="sentence_order"), corpus)) == []
 
 
 # No pairs.
@@ -526,7 +533,7 @@ def test_pairs_are_distributed_as_in_the_original(make_numbered):
     corpus = make_numbered(lengths)
     documents = [[sentence.tolist() for sentence in corpus.document_sentences(index)] for index in range(len(corpus))]
     made = objective(length=64, short_share=0.0)
-    ours = list(made.draw_pairs(corpus, everything(corpus), rng()))
+    ours = list(pairs_of(made, corpus))
     theirs = list(slow_pairs(documents, 61, random.Random(0)))
     for name, figures in PAIR_FIGURES.items():
         assert alike([figures(*pair) for pair in ours], [figures(*pair) for pair in theirs]), name

@@ -18,7 +18,7 @@ from bothways.checkpoints import folders
 from bothways.checkpoints.checkpoint import checkpoints_in, load_checkpoint
 from bothways.errors import OutOfDiskError
 from bothways.progress import display
-from bothways.training import fitting, room
+from bothways.training import resumable, room
 from bothways.training.batches import PretrainingBatches
 from bothways.training.fitting import MOST_FAILED_SAVES
 from bothways.training.optimizer import make_optimizers
@@ -182,7 +182,7 @@ def test_old_checkpoints_that_cannot_be_removed_do_not_stop_a_run(tmp_path, monk
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch, display():
-        patch.setattr(fitting, "remove_folder", refuse)
+        patch.setattr(resumable, "remove_folder", refuse)
         assert fit(tmp_path, keep=1, steps=6)[1].steps == 6
     assert "step-2 cannot be removed: Permission denied" in capsys.readouterr().err
     assert [folder.name for folder in checkpoints_in(tmp_path)] == ["step-2", "step-4", "step-6"]

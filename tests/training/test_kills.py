@@ -12,7 +12,7 @@ import tiny_runs as tiny
 import torch
 
 from bothways.checkpoints.checkpoint import newest_complete
-from bothways.training import fitting
+from bothways.training import fitting, resumable
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
@@ -96,7 +96,7 @@ def test_the_comparison_notices_each_thing_that_is_not_put_back(tmp_path, monkey
     with pytest.raises(CutError):
         tiny.fit(tmp_path, "bert 1 fp32", wrap=lambda objective: tiny.Calls(objective, 9, cut))
     if item == "weights":
-        load = fitting.load_checkpoint
+        load = resumable.load_checkpoint
 
         def fresh(*arguments, **keywords):
             loaded = load(*arguments, **keywords)
@@ -104,10 +104,10 @@ def test_the_comparison_notices_each_thing_that_is_not_put_back(tmp_path, monkey
                 loaded.model.transformer.norm.weight.fill_(1.0)
             return loaded
 
-        monkeypatch.setattr(fitting, "load_checkpoint", fresh)
+        monkeypatch.setattr(resumable, "load_checkpoint", fresh)
     elif item in ("optimizer", "random"):
         monkeypatch.setattr(
-            fitting, {"optimizer": "restore_state", "random": "restore_random_states"}[item], lambda *_: None
+            resumable, {"optimizer": "restore_state", "random": "restore_random_states"}[item], lambda *_: None
         )
     elif item == "position":
         seek, seeks = tiny.PretrainingBatches.seek, []

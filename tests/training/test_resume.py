@@ -17,9 +17,10 @@ from tiny_runs import make_corpus, make_objective
 
 from bothways.errors import UserError
 from bothways.model.heads import Model
-from bothways.training import fitting
+from bothways.training import resumable
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.states import GoingOn
 from bothways.training.tracking import read_metrics
 from bothways.training.trainer import Run, Trainer
 
@@ -139,8 +140,8 @@ def test_going_on_is_exactly_never_having_stopped(tmp_path, uninterrupted, arm, 
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (fitting, "restore_random_states"),
-        (fitting, "restore_state"),
+        (resumable, "restore_random_states"),
+        (resumable, "restore_state"),
         (PretrainingBatches, "seek"),
         (Model, "load_state_dict"),
     ],
@@ -347,7 +348,7 @@ def test_a_run_may_decide_itself_what_it_accepts_and_where_the_batches_go_on(tmp
 
     def accept(state):
         states.append((state["step"], state["fingerprint"]))
-        return goes_on
+        return GoingOn(same_text=goes_on)
 
     fit(tmp_path, arm, resume=True, fingerprint={"data": "xyz"}, accept=accept)
     assert states == [(3, {"data": "abc"})]

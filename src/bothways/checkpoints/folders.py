@@ -1,6 +1,7 @@
 """Folders that are written whole or not at all, and the checkpoints of a run."""
 
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -64,6 +65,23 @@ def remove_folder(folder: Path) -> None:
     doomed = _beside(folder, "tmp")
     os.replace(folder, doomed)
     shutil.rmtree(doomed)
+
+
+def set_aside(folder: Path, name: str) -> Path:
+    """Give a folder of ours another name beside it, with a number where that name is taken, and return where it is now.
+
+    Raises:
+        OutOfDiskError: the disk fails; it has its old name.
+        UserError: the place cannot be written.
+    """
+    numbered = (folder.with_name(name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    target = next(place for place in numbered if not os.path.lexists(place))
+    try:
+        os.replace(folder, target)
+        _sync_one(target.parent)
+    except OSError as error:
+        raise _explain(error, target) from error
+    return target
 
 
 def _beside(target: Path, kind: str) -> Path:

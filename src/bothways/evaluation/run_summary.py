@@ -13,7 +13,7 @@ from bothways.config import read_json
 from bothways.errors import UserError, unknown
 from bothways.evaluation.curves import drawable
 from bothways.evaluation.digest import higher_is_better
-from bothways.training.tracking import read_metrics
+from bothways.training.tracking import MEASURED_ANEW, read_metrics
 
 State = Literal["running", "finished", "interrupted", "failed"]
 # What tells how good a model is, the first of these that was measured; else the first measure of the evaluation.
@@ -104,7 +104,9 @@ def read_run(folder: Path, *, name: str, running: bool, recipes: Mapping[str, Ma
     records = read_metrics(folder)
     checkpoint = _newest_checkpoint(folder)
     remembered = _remembered(checkpoint)
-    evaluations = [_finite(record["validation"]) for record in records if isinstance(record.get("validation"), dict)]
+    anew = max((place for place, record in enumerate(records) if MEASURED_ANEW in record), default=0)
+    comparable = records[anew:]
+    evaluations = [_finite(record["validation"]) for record in comparable if isinstance(record.get("validation"), dict)]
     measure, best = _best([found for found in evaluations if found])
     newest = next((found[measure] for found in reversed(evaluations) if measure in found), None) if measure else None
     tokens, seconds = _last(records, "tokens"), _last(records, "seconds")

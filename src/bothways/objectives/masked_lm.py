@@ -15,7 +15,6 @@ from bothways.text.shards import Corpus
 
 Tokens = NDArray[np.int64]
 Words = NDArray[np.bool_] | None  # of some tokens, whether a word begins in each; None: the corpus does not know
-Pair = tuple[Tokens, Tokens, bool]  # the two sides, and whether the second really belongs where it stands
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,10 @@ class MaskedLM:
         share = self.mask_share + (final - self.mask_share) * done
         return replace(self, mask_share=share, final_mask_share=None, length=min(self.length, length))
 
-    def draw_pairs(self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator) -> Iterator[Pair]:
-        """Yield pairs of texts from documents, cut to ``length`` together with their frame."""
-        for first, second, belongs in self._draw(corpus, documents, rng):
-            yield first.input_ids, second.input_ids, belongs
-
     def _draw(
         self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator
     ) -> Iterator[tuple[_Text, _Text, bool]]:
+        """Yield pairs of texts, cut to ``length`` together with their frame, and whether the second belongs there."""
         for index in documents:
             sentences = corpus.document_sentences(index)
             words = None if self.continues_word is None else corpus.document_word_starts(index)

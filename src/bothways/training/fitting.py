@@ -11,61 +11,38 @@ from torch import Tensor
 
 from bothways import progress
 from bothways.batch import Objective
-from bothways.checkpoints.checkpoint import (
-    Loaded,
-    checkpoints_in,
-    clean,
-    load_checkpoint,
-    newest_complete,
-    save_checkpoint,
-)
-from bothways.checkpoints.folders import remove_folder
+from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
 from bothways.errors import NonFiniteError, OutOfDiskError
 from bothways.model.heads import Model
 from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
-from bothways.training.distributed import Group, current
+from bothways.training.distributed import Group
 from bothways.training.interruption import Interrupted, JointStop, StopRequest
 from bothways.training.machine import autocast, default_device, measured_peak, resolve_compile, resolve_precision
-from bothways.training.optimizer import make_optimizers, restore_state, set_learning_rate, state_tensors
-from bothways.training.parallel import hold, whole
-from bothways.training.randomness import gather_random_states, restore_random_states
+from bothways.training.optimizer import set_learning_rate
+from bothways.training.parallel import whole
+from bothways.training.resumable import Resumable
 from bothways.training.room import check_room
 from bothways.training.run import Assignment, Run, Trained
 from bothways.training.schedule import share_at
 from bothways.training.sharing import next_work
-from bothways.training.states import numbers, plain, refuse_difference
-from bothways.training.tracking import Tracker
+from bothways.training.states import plain
+from bothways.training.tracking import MEASURED_ANEW, Tracker
 
 MOST_SKIPPED = 10  # non-finite steps in a row that on_nonfinite="skip" bears
 MOST_REWINDS = 3  # of a run with on_nonfinite="rewind"
 MOST_FAILED_SAVES = 3  # in a row
 
-# What a checkpoint remembers of a fit beside its tensors and the position of the batches: attributes of Fitting.
-REMEMBERED = (
-    *("step", "tokens", "seconds", "flops", "best", "skipped", "skipped_in_a_row", "rewinds"),
-    *("evaluations", "curve", "warnings"),
-)
 
-
-class Fitting:
-    """The state of one ``fit``: what a checkpoint must hold is an attribute here."""
+class Fitting(Resumable):
+    """One ``fit``: the state of a training, and its steps."""
 
     def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
-        self.given, self.model, self.batches, self.objective = assignment, model, batches, objective
-        self.config = assignment.training
-        self.group = current()
-        self.held = hold(model, objective, self.config.sharding, self.group)
-        self.optimizers = make_optimizers(self.held.model, assignment.optimizer)
+        super().__init__(assignment, model, batches, objective)
+        self.objective = objective
         compiles = resolve_compile(self.config.compile, model.device, steps=self.config.steps)
         layers = self.held.model.transformer.layers
         self.compiled: AbstractContextManager[None] = Compiled(layers) if compiles else nullcontext()
-        self.step = self.tokens = self.skipped = self.skipped_in_a_row = self.rewinds = 0
-        self.seconds = self.flops = 0.0
-        self.best: float | None = None
-        self.evaluations: list[dict[str, float]] = []
-        self.curve: list[dict[str, float]] = []
-        self.warnings: list[dict[str, Any]] = []
         self.tracker: Tracker | None = None
         self.gradient_norm = math.nan  # of the last step, before clipping
         self.logged = (0.0, 0.0)  # flops and seconds of the last record
@@ -119,6 +96,8 @@ class Fitting:
                     lambda: check_room(run.folder, self.model, self.optimizers, keep=self.config.keep)
                 )
             self.tracker = open_tracker(run, self.step) if self.group.first else None
+            if self.measured_anew:
+                self.record(self.step, {MEASURED_ANEW: True})
             if self.config.on_nonfinite == "rewind" and self.step == 0:
                 self.save()
 
@@ -301,20 +280,6 @@ class Fitting:
 
     # Checkpoints.
 
-    def save_best(self, value: float) -> None:
-        """Save the model as the best one; where that fails, the one before stays the best."""
-        try:
-            self.group.first_only(lambda: self.save_weights("best"))
-        except OutOfDiskError as error:
-            progress.note(f"{error}; training goes on")
-        else:
-            self.best = value
-
-    def save_weights(self, name: str) -> None:
-        """Save the model alone, without what training needs, as ``best`` or ``last``."""
-        if run := self.given.run:
-            save_checkpoint(run.folder / name, self.model, tokenizer=run.tokenizer, labels=run.labels)
-
     def save_and_leave_if(self, stop: StopRequest, *, last: bool) -> None:
         """Save; stop if a signal asks for it, and if saving has failed too often or cannot be tried again.
 
@@ -336,78 +301,6 @@ class Fitting:
         if stop:  # also at the end, or whoever trains next would never hear of it
             self.leave(stop)
 
-    def save(self) -> None:
-        """Save all that is needed to go on, and drop old checkpoints once the new one is whole."""
-        run = self.given.run
-        if run is None:
-            return
-        self.held.collect()
-        tensors = {**state_tensors(self.optimizers, self.held.model), **gather_random_states(self.group)}
-        self.group.first_only(lambda: self.write(run, tensors))
-
-    def write(self, run: Run, tensors: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint with these tensors of the training state."""
-        folder = run.folder / "checkpoints" / f"step-{self.step}"
-        if self.step == self.config.steps:
-            self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
-        state = {name: plain(getattr(self, name)) for name in REMEMBERED}
-        save_checkpoint(
-            folder,
-            self.model,
-            tokenizer=run.tokenizer,
-            labels=run.labels,
-            training=tensors,
-            state={**state, "position": self.batches.position, "fingerprint": dict(run.fingerprint)},
-        )
-        for old in checkpoints_in(run.folder)[: -self.config.keep]:
-            try:
-                remove_folder(old)
-            except OSError as error:  # what is too many does no harm
-                progress.note(f"{old} cannot be removed: {error.strerror}")
-
-    def resume(self) -> None:
-        """Become what the newest complete checkpoint was."""
-        run = self.given.run
-        if run is None:
-            return
-        loaded: Loaded | None = None
-        goes_on: bool | None = None
-        with self.group.agreeing():
-            if self.group.first and (loaded := _newest(run)):
-                state = dict(loaded.state or {})
-                goes_on = run.accept(state) if run.accept else refuse_difference(state["fingerprint"], run.fingerprint)
-        goes_on = self.group.share(goes_on)
-        if goes_on is None:
-            return
-        position = self.group.share(loaded.state["position"] if loaded and loaded.state else {})
-        if not goes_on:  # from its beginning, at the step where the run stands: what grows has grown by then
-            steps = {name: position["step"] for name in self.batches.position if name == "step" or "begun" in name}
-            position = {**self.batches.position, **steps}
-        self.batches.seek(position)
-        self.become(loaded, {})
-        progress.note(f"{self.given.description}: going on from step {self.step}")
-
-    def become(self, loaded: Loaded | None, kept: Mapping[str, Any]) -> None:
-        """Take over what a checkpoint holds, but for some attributes; the batches stay where they are.
-
-        Args:
-            loaded: the checkpoint; None: process 0 has it.
-            kept: the attributes, with the values that they get.
-        """
-        state = {name: value for name, value in ((loaded and loaded.state) or {}).items() if name in REMEMBERED}
-        state = self.group.share(state)
-        state["evaluations"] = [numbers(figures) for figures in state["evaluations"]]
-        for name, value in {**state, **kept}.items():
-            setattr(self, name, value)
-        if loaded:
-            self.model.load_state_dict(loaded.model.state_dict())
-        self.held.spread()
-        tensors = self.group.share_tensors(loaded.training() if loaded else {})
-        for optimizer in self.optimizers:
-            optimizer.state.clear()
-        restore_state(self.optimizers, self.held.model, tensors)
-        restore_random_states(tensors, self.given.seed, self.group, self.step)
-
     def leave(self, stop: StopRequest) -> None:
         """Stop as a signal asked."""
         where = f"; {self.given.run.folder} goes on with --resume" if self.given.run else ""
@@ -417,14 +310,6 @@ class Fitting:
         """Finish the records."""
         if self.tracker:
             self.tracker.close()
-
-
-def _newest(run: Run) -> Loaded | None:
-    """Return the newest complete checkpoint of a run, once what was half-written is gone."""
-    if run.folder.exists():
-        clean(run.folder)
-    found = newest_complete(run.folder)
-    return load_checkpoint(found, verify=False) if found else None  # verified when it was chosen
 
 
 def open_tracker(run: Run, step: int) -> Tracker:

@@ -9,6 +9,7 @@ from bothways.batch import Batch
 from bothways.model.heads import Model
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.states import GoingOn
 
 Evaluator = Callable[[Model], Mapping[str, float]]
 FlopCounter = Callable[[list[Batch]], float]  # the floating point operations of a step
@@ -40,7 +41,7 @@ class Run:
         labels: names of the classes, saved with every checkpoint.
         fingerprint: plain values that must be the same when the run is resumed (corpus, settings, seed).
         accept: is given the state of the checkpoint that a run goes on from, its fingerprint among it, and refuses it or
-            returns whether the batches go on where they stood (else they begin anew). None: any difference is refused.
+            returns how it goes on. None: any difference is refused.
         saved: is called with the folder after each save, to draw what there is by then.
         wandb_project: of Weights & Biases, to send the records to as well; None: they stay in the folder.
     """
@@ -49,7 +50,7 @@ class Run:
     tokenizer: Tokenizer | None = None
     labels: tuple[str, ...] | None = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    accept: Callable[[Mapping[str, Any]], bool] | None = None
+    accept: Callable[[Mapping[str, Any]], GoingOn] | None = None
     saved: Callable[[Path], object] | None = None
     wandb_project: str | None = None
 

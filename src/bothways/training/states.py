@@ -2,12 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bothways.errors import UserError
+
+
+class GoingOn(NamedTuple):
+    """How a run goes on from a checkpoint.
+
+    Attributes:
+        same_text: its batches go on where they stood; else they begin anew.
+        same_measure: its evaluations can be compared with those before; else the best model is chosen anew.
+    """
+
+    same_text: bool = True
+    same_measure: bool = True
 
 
 def random_states() -> dict[str, Tensor]:
@@ -26,11 +38,11 @@ def restore_random_states(tensors: Mapping[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state, int(name.rpartition("/")[2]))
 
 
-def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Literal[True]:
+def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> GoingOn:
     """Refuse to resume a run with another corpus, tokenizer or setting, naming each difference.
 
     Returns:
-        That the batches go on where they stood.
+        That all goes on as it was.
     Raises:
         UserError: something differs.
     """
@@ -38,7 +50,7 @@ def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Lite
     if differing:
         parts = [f"{name} was {before.get(name)!r} and is now {now.get(name)!r}" for name in differing]
         raise UserError(f"this run cannot be resumed, because {'; '.join(parts)}; start a new run with another --out")
-    return True
+    return GoingOn()
 
 
 def plain(value: Any) -> Any:

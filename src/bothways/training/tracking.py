@@ -20,13 +20,14 @@ from bothways.progress import note
 from bothways.training.weights_and_biases import WeightsAndBiases
 
 METRICS = "metrics.jsonl"
+MEASURED_ANEW = "measured_anew"  # in a record: evaluations from here on are not to be compared with those before
 
 
 class Tracker:
     """Appends one JSON line a record, each flushed at once, and the same numbers to TensorBoard.
 
     A record is whatever belongs to a step: numbers, groups of numbers such as ``validation``, ``null`` for what could
-    not be told, or ``{"warning": {"name": …, "text": …}}``.
+    not be told, ``{"warning": {"name": …, "text": …}}``, or ``{"measured_anew": true}``.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """``bothways pretrain``: prepared text to a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,10 +39,8 @@ from bothways.training.weights_and_biases import check_installed
 from bothways.verbs.folders import check_free, locked_by_first
 from bothways.verbs.length import begun_before, names_steps, plan_again, scheduled, with_tenths
 from bothways.verbs.mixture import Data, Mixture
-from bothways.verbs.resuming import OF_THE_MACHINES, STEPS, TOKENIZER, check_changes, check_names, restarts
+from bothways.verbs.resuming import accept_changes, check_names, made_from, validation_tokens
 
-# Of one evaluation; fewer where the whole run is short, so that it costs a few per cent.
-MOST_VALIDATION_TOKENS = 100_000
 KINDS = {"causal_lm": "GPT", "masked_lm": "BERT", "hybrid": "hybrid"}
 
 
@@ -312,7 +310,7 @@ def run_experiment(
     batches = make_batches(experiment, objective, mixture.train)
     evaluate = None
     if held_out := mixture.validation:
-        tokens = min(MOST_VALIDATION_TOKENS, training.steps * training.batch_tokens // 100)
+        tokens = validation_tokens(steps=training.steps, batch_tokens=training.batch_tokens)
         evaluate = make_evaluator(experiment, objective, held_out, tokens=tokens)
     trainer = Trainer(
         training,
@@ -364,39 +362,3 @@ def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None
     with torch.random.fork_rng():
         torch.manual_seed(experiment.seed)
         return Model(experiment.model, heads)
-
-
-def made_from(experiment: Experiment, mixture: Mixture, start_from: str | Path | None) -> dict[str, Any]:
-    """Return what a run remembers, so that it never goes on with something else unnoticed."""
-    return {
-        "data": mixture.remembered(),
-        TOKENIZER: mixture.sources[0].tokenizer,
-        "from": None if start_from is None else str(start_from),
-        **{name: value for name, value in experiment.flat().items() if name not in OF_THE_MACHINES},
-    }
-
-
-def accept_changes(
-    state: Mapping[str, Any], *, fingerprint: Mapping[str, Any], allowed: Sequence[str], save: Callable[[], None]
-) -> bool:
-    """Return whether a run goes on with its text where it stood, once all differences are known to be allowed.
-
-    Args:
-        state: of the checkpoint.
-        fingerprint: of the run as it is now.
-        allowed: what may differ.
-        save: is called if something differs, and all of it is allowed.
-    Raises:
-        UserError: something else differs, or the run is further than it shall get.
-    """
-    changed = check_changes(state["fingerprint"], fingerprint, allowed)
-    if state["step"] > fingerprint[STEPS]:
-        raise UserError(
-            f"{STEPS} is {fingerprint[STEPS]}, and this run has taken {state['step']} already; give it more"
-        )
-    if changed:
-        save()
-        progress.note(f"Changed since the last checkpoint: {', '.join(changed)}")
-    if restarts(changed):
-        progress.note("The text is read from its beginning, in a new order")
-    return not restarts(changed)

@@ -1,9 +1,14 @@
 """Whether a run may go on: what it was made from beside what it is given now, each difference by its name."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from bothways import progress
 from bothways.errors import UserError, unknown
+from bothways.experiment import Experiment
+from bothways.training.states import GoingOn
+from bothways.verbs.mixture import Mixture
 
 Differences = dict[str, tuple[Any, Any]]
 
@@ -15,6 +20,7 @@ ORDER = (
     "training.length_ramp_share",
     "objective.",
 )  # what decides which rows come, and when
+MEASURE = ("data", "training.row_length", "objective.")  # what decides what a held-out loss means
 # What no permission lets change, by the beginning of its name, and why.
 FIXED = {
     "model.": "the trained weights are those of that model",
@@ -26,11 +32,50 @@ FIXED = {
 }
 FREE = ("model.hidden_dropout", "model.attention_dropout")  # of a model, yet no part of its weights
 STEPS = "training.steps"
+BATCH_TOKENS = "training.batch_tokens"
+MOST_VALIDATION_TOKENS = 100_000  # of one evaluation
 # Settings of how the work is spread over processes, which the result does not depend on.
 OF_THE_MACHINES = ("training.sharding", "training.patience")
 _DIGEST = 64  # characters
 # Given 0, these are a tenth of the steps, and change along with them.
 TENTHS = ("training.evaluate_every", "training.save_every")
+
+
+def made_from(experiment: Experiment, mixture: Mixture, start_from: str | Path | None) -> dict[str, Any]:
+    """Return what a run remembers, so that it never goes on with something else unnoticed."""
+    return {
+        "data": mixture.remembered(),
+        TOKENIZER: mixture.sources[0].tokenizer,
+        "from": None if start_from is None else str(start_from),
+        **{name: value for name, value in experiment.flat().items() if name not in OF_THE_MACHINES},
+    }
+
+
+def accept_changes(
+    state: Mapping[str, Any], *, fingerprint: Mapping[str, Any], allowed: Sequence[str], save: Callable[[], None]
+) -> GoingOn:
+    """Return how a run goes on, once all differences are known to be allowed.
+
+    Args:
+        state: of the checkpoint.
+        fingerprint: of the run as it is now.
+        allowed: what may differ.
+        save: is called if something differs, and all of it is allowed.
+    Raises:
+        UserError: something else differs, or the run is further than it shall get.
+    """
+    changed = check_changes(state["fingerprint"], fingerprint, allowed)
+    if state["step"] > fingerprint[STEPS]:
+        raise UserError(
+            f"{STEPS} is {fingerprint[STEPS]}, and this run has taken {state['step']} already; give it more"
+        )
+    if changed:
+        save()
+        progress.note(f"Changed since the last checkpoint: {', '.join(changed)}")
+    if restarts(changed):
+        progress.note("The text is read from its beginning, in a new order")
+    same_measure = not measures_anew(changed, state["fingerprint"], fingerprint)
+    return GoingOn(same_text=not restarts(changed), same_measure=same_measure)
 
 
 def check_names(allowed: Collection[str], settings: Sequence[str]) -> None:
@@ -77,6 +122,22 @@ def check_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: Co
 def restarts(changed: Differences) -> bool:
     """Return whether a run with these differences begins the order of its text anew."""
     return any(name.startswith(ORDER) for name in changed)
+
+
+def measures_anew(changed: Differences, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether a run with these differences is evaluated on other text, or asked another thing about it.
+
+    Args:
+        changed: what differs.
+        before, now: as in ``check_changes``.
+    """
+    tokens = [validation_tokens(steps=each[STEPS], batch_tokens=each[BATCH_TOKENS]) for each in (before, now)]
+    return tokens[0] != tokens[1] or any(name.startswith(MEASURE) for name in changed)
+
+
+def validation_tokens(*, steps: int, batch_tokens: int) -> int:
+    """Return about how many tokens a run of so many steps is evaluated on: so few that it costs a few per cent."""
+    return min(MOST_VALIDATION_TOKENS, steps * batch_tokens // 100)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
