@@ -37,6 +37,17 @@ def embeddings(model):
     return model.transformer.embed_tokens.weight.detach().clone()
 
 
+def test_what_is_set_aside_is_whole_and_takes_the_place_of_nothing(tmp_path, save):
+    names = []
+    for _ in range(3):
+        save(tmp_path / "best")
+        names.append(folders.set_aside(tmp_path / "best", "best-until-step-7").name)
+    assert names == ["best-until-step-7", "best-until-step-7-2", "best-until-step-7-3"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == names
+    for name in names:
+        load_checkpoint(tmp_path / name)
+
+
 # Damage
 
 

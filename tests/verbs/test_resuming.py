@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import bothways
+from bothways.checkpoints.hub import resolve
 from bothways.checkpoints.manifest import write_manifest
 from bothways.cli import main
 from bothways.text.tokenizing.tokenizer import KINDS
@@ -375,3 +376,66 @@ def test_another_text_is_read_from_its_beginning(run, seen, change, allowed, ane
     state = state_of(Path("run"))
     beginning = {name: state["step"] if name == "step" or name.startswith("begun") else 0 for name in position}
     assert position == (beginning if anew else state["position"])
+
+
+# The best model, where what it is chosen by has changed
+
+
+def with_best(run, value):
+    """Let the newest checkpoint of a run remember a best held-out loss, and return the best model's weights."""
+    newest = run / "checkpoints" / "step-3"
+    state = json.loads((newest / "state.json").read_text())
+    (newest / "state.json").write_text(json.dumps({**state, "best": value}))
+    (newest / "manifest.json").unlink()
+    write_manifest(newest)
+    return (run / "best" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed", "anew"),
+    [
+        ("--data edited:1 --data land:2", "data", True),
+        (f"{MIXTURE} --set objective.mask_share=0.4", "objective.mask_share", True),
+        (f"{MIXTURE} --set training.steps=60", "training.steps", True),  # more steps are measured on more text
+        (f"{MIXTURE} --set training.learning_rate=0.5", "training.learning_rate", False),
+    ],
+)
+def test_the_best_model_by_other_evaluations_does_not_win_against_those_to_come(run, change, allowed, anew):
+    old = with_best(run, 0.001)
+    done = Said(f"pretrain {BERT} {change} --out {run} --resume --allow-change {allowed}")
+    assert done.code == 0, done.err
+    assert ("best/ was chosen by other evaluations" in done.err) == anew
+    places = [run / name / "model.safetensors" for name in ("best", "best-until-step-3")]
+    state = state_of(run)
+    if not anew:
+        assert places[0].read_bytes() == old
+        assert not places[1].exists()
+        assert state["best"] == 0.001
+        return
+    assert places[1].read_bytes() == old
+    assert places[0].read_bytes() != old
+    assert state["best"] == min(figures["loss"] for figures in state["evaluations"])
+    assert min(figures["step"] for figures in state["evaluations"]) > 3
+    (summary,) = bothways.runs(run).runs
+    assert summary.best == state["best"]
+
+
+def test_an_old_best_model_does_not_stand_for_a_run_whose_text_now_holds_nothing_out(run, tmp_path):
+    options = {"tokenizer": "sea", "workers": 1, "validation_share": 0, "settings": ["deduplication.near=false"]}
+    bothways.prepare("land-texts", out=tmp_path / "all", **options)
+    old = with_best(run, 0.001)
+    done = Said(f"pretrain {BERT} --data {tmp_path}/all --out {run} --resume --allow-change data")
+    assert done.code == 0, done.err
+    assert "it is kept as best-until-step-3/" in done.err
+    assert (run / "best-until-step-3" / "model.safetensors").read_bytes() == old
+    assert not (run / "best").exists()
+    assert resolve(run) == run / "last"
+
+
+def test_a_finished_run_keeps_its_best_model_whatever_is_said_about_its_text(run):
+    words = f"pretrain {BERT} --out {run} --resume"
+    assert Said(f"{words} {MIXTURE}").code == 0
+    best = contents(run / "best")
+    done = Said(f"{words} --data edited:1 --data land:2 --allow-change data")
+    assert done.code == 0, done.err
+    assert contents(run / "best") == best
