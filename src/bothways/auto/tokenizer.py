@@ -147,7 +147,7 @@ class AutoTokenizer:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.tokenizer.save(folder)
+            self.tokenizer.save(folder, token_types=self.token_types)
             settings = {**_read(folder / "tokenizer_config.json"), "model_max_length": self.model_max_length}
             text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
             (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")

@@ -87,7 +87,7 @@ def save_checkpoint(
             as_bert = model.config.read_as("bidirectional")
             _write_json(into / OTHER_CONFIG, _write_config(model, as_bert, tokenizer, labels))
         if tokenizer is not None:
-            tokenizer.save(into)
+            tokenizer.save(into, token_types=model.config.type_vocab_size > 1)
         if training is not None:
             write_tensors(into / TRAINING, training)
         if state is not None:

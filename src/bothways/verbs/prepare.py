@@ -215,7 +215,7 @@ def _load_tokenizer(tokenizer: str | Path) -> Tokenizer:
             f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json, a vocabulary or a folder with one, not {str(path)!r}"
         )
     if path.suffix in TOKENIZER_SUFFIXES or any((path / name).is_file() for name in TOKENIZER_FILES):
-        return Tokenizer.load(path)
+        return Tokenizer.load(path).framed_by_kind()
     from bothways.checkpoints.checkpoint import resolve  # needs torch
 
-    return Tokenizer.load(resolve(path))
+    return Tokenizer.load(resolve(path)).framed_by_kind()

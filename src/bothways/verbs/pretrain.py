@@ -187,7 +187,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         accept = partial(accept_changes, fingerprint=fingerprint, allowed=allowed, save=save)
         run = Run(
             folder=folder,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer.framed_as_bert() if experiment.objective.name == "masked_lm" else tokenizer,
             fingerprint=fingerprint,
             accept=accept,
             saved=partial(plot_run, pictures=["loss.svg"]),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
 
 import bothways.text.tokenizing.training as training
 from bothways.errors import UserError
+from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.tokenizing.tokenizer import KINDS, SPECIAL_TOKENS, Tokenizer
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and packs my box with five dozen liquor jugs! "
@@ -112,6 +114,37 @@ def test_saving_and_loading_changes_nothing(trained, tmp_path, kind):
     assert loaded.backend.to_str() == trained[kind].backend.to_str()
     loaded.save(tmp_path)
     assert Tokenizer.load(tmp_path).backend.to_str() == trained[kind].backend.to_str()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_framed_as_bert_other_libraries_read_texts_and_pairs_as_masked_language_modelling_does(trained, tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = trained[kind].framed_as_bert()
+    tokenizer.save(tmp_path)
+    special = tokenizer.special_ids
+    objective = MaskedLM(
+        cls_id=special["cls"], sep_id=special["sep"], mask_id=special["mask"], vocab_size=len(tokenizer), mask_share=0
+    )
+    first, second = (np.array(tokenizer.encode(text)) for text in ("the fox jumps", "a lazy dog"))
+    others = transformers.AutoTokenizer.from_pretrained(tmp_path), Backend.from_file(str(tmp_path / "tokenizer.json"))
+    for texts, tokens in ((("the fox jumps",), first[:0]), (("the fox jumps", "a lazy dog"), second)):
+        row = objective.sequence(first, tokens, True, np.random.default_rng(0))
+        expected = row.input_ids.copy()
+        expected[row.targets["language_model"].index] = row.targets["language_model"].value
+        called, encoded = others[0](*texts, return_token_type_ids=True), others[1].encode(*texts)
+        assert called["input_ids"] == encoded.ids == expected.tolist()
+        assert called["token_type_ids"] == encoded.type_ids == row.token_type_ids.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frame_of_bert_changes_no_ids_and_comes_off_again(trained, kind):
+    before = trained[kind].backend.to_str()
+    framed = trained[kind].framed_as_bert()
+    assert (framed.backend.to_str() == before) == (kind == "wordpiece")
+    assert trained[kind].backend.to_str() == before
+    assert framed.encode(ENGLISH + CHINESE) == trained[kind].encode(ENGLISH + CHINESE)
+    for each in (framed, trained[kind]):
+        assert each.framed_by_kind().backend.to_str() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

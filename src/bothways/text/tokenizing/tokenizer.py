@@ -119,12 +119,46 @@ class Tokenizer:
         """
         return cls(files.read(Path(path)))
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike."""
+    def framed_as_bert(self) -> Self:
+        """Return a copy that other libraries, too, use as masked language modelling reads: ``[CLS] A [SEP] B [SEP]``.
+
+        Ids are the same ones; only what ``tokenizer.json`` says of the frame differs.
+
+        Raises:
+            UserError: the tokenizer has no such tokens.
+        """
+        copy = self._copy()
+        first, last = (copy.backend.id_to_token(copy.special_id(role)) for role in ("cls", "sep"))
+        training.frame_as_bert(copy.backend, first, last)
+        return copy
+
+    def framed_by_kind(self) -> Self:
+        """Return a copy that has the frame of its kind again, if it is what ``framed_as_bert`` made of one of ours."""
+        copy, special = self._copy(), self.special_ids
+        ours = "sep" in special and special.get("cls") == special.get("bos")
+        if ours and self.framed_as_bert()._json() == self._json():
+            training.frame(copy.backend, self.kind)
+        return copy
+
+    def _copy(self) -> Self:
+        return type(self)(Backend.from_str(self._json()))
+
+    def _json(self) -> str:
+        return str(self.backend.to_str(pretty=True))
+
+    def save(self, folder: str | Path, *, token_types: bool = False) -> None:
+        """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that makes other libraries treat it alike.
+
+        Args:
+            folder: where to.
+            token_types: the model tells the two texts of a pair apart, so that other libraries must hand it their types.
+        """
         folder = Path(folder)
-        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
         specials = {f"{role}_token": self.backend.id_to_token(index) for role, index in self.special_ids.items()}
-        values = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
+        values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
+        if token_types:
+            values["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 

@@ -94,13 +94,23 @@ def frame(backend: Backend, kind: Kind) -> None:
     used = [(token, backend.token_to_id(token)) for token in (first, last) if token is not None]
     if any(index is None for _, index in used):
         return
+    if kind == "wordpiece" and last is not None:
+        frame_as_bert(backend, first, last)
+        return
     if last is None:
         single, pair = f"{first} $A", f"{first} $A $B:1"
-    elif kind == "wordpiece":
-        single, pair = f"{first} $A {last}", f"{first} $A {last} $B:1 {last}:1"
     else:
         single, pair = f"{first} $A {last}", f"{first} $A {last} {last} $B {last}"
     backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
+
+
+def frame_as_bert(backend: Backend, first: str, last: str) -> None:
+    """Let other libraries, too, put a token before texts and one after each, and tell the two of a pair apart by types."""
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} $B:1 {last}:1",
+        special_tokens=[(token, backend.token_to_id(token)) for token in dict.fromkeys((first, last))],
+    )
 
 
 def wordpiece(model: models.WordPiece, *, lowercase: bool) -> Backend:
