@@ -1,8 +1,7 @@
 """Models side by side on BLiMP (English) or ZhoBLiMP (Chinese): phenomena in rows, models and directions in columns.
 
 The folder of data holds ``eval/blimp/blimp.tar.zst`` and ``eval/zhoblimp/zhoblimp.tar.zst``, as published, packed by
-``tar`` and ``zstd``. A hybrid is measured both ways and set against the models that read in one. How a masked model is
-read (from its own position, or from the one before) its run tells.
+``tar`` and ``zstd``. A hybrid is measured both ways and set against the models that read in one.
 """
 
 import argparse
@@ -10,19 +9,12 @@ import json
 from pathlib import Path
 
 from bothways import progress
-from bothways.checkpoints.checkpoint import Loaded, load
+from bothways.checkpoints.checkpoint import load
 from bothways.evaluation.linguistic import measure_pairs, ratios, read_pairs, table
 from bothways.tasks.minimal_pairs import MinimalPairs
 from bothways.training.machine import default_device, describe_machine
 
 ARCHIVES = {"en": "eval/blimp/blimp.tar.zst", "zh": "eval/zhoblimp/zhoblimp.tar.zst"}
-
-
-def is_shifted(loaded: Loaded) -> bool:
-    """Return whether the run in which a model lies trained it to say a token at the position before it."""
-    file = loaded.folder.resolve().parent / "experiment.json"
-    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return bool(settings.get("objective", {}).get("shifted", False))
 
 
 if __name__ == "__main__":
@@ -42,9 +34,7 @@ if __name__ == "__main__":
     for name in options.model:
         loaded = load(name)
         loaded.model.to(default_device())
-        task = MinimalPairs(
-            masking=options.masking, precision=options.precision, end=options.end, shifted=is_shifted(loaded)
-        )
+        task = MinimalPairs(masking=options.masking, precision=options.precision, end=options.end)
         with progress.display():
             measured += measure_pairs(name, loaded, examples, task=task)
     print(table(measured))

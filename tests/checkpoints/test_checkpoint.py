@@ -505,3 +505,31 @@ def test_the_stored_file_says_it_is_for_torch(tmp_path, make_model):
     save_checkpoint(tmp_path, make_model())
     with safe_open(tmp_path / "model.safetensors", framework="pt") as opened:
         assert opened.metadata() == {"format": "pt"}
+
+
+# A model that says a hidden token at the position before it
+
+
+@pytest.mark.parametrize("settings", [{"attention": "bidirectional"}, {"hybrid": True}])
+def test_where_hidden_tokens_are_said_is_saved_and_read_back(tmp_path, make_model, settings):
+    model = make_model(**settings)
+    save_checkpoint(tmp_path / "plain", model)
+    model.shifted = True
+    save_checkpoint(tmp_path / "shifted", model)
+    assert not load_checkpoint(tmp_path / "plain").model.shifted
+    for attention in ("bidirectional", "causal") if "hybrid" in settings else (None,):
+        loaded = load_checkpoint(tmp_path / "shifted", attention=attention)
+        assert loaded.model.shifted
+        assert loaded.config["bothways"]["shifted"] is True
+    save_checkpoint(tmp_path / "again", loaded.model)
+    assert load_checkpoint(tmp_path / "again").model.shifted
+
+
+def test_a_file_that_does_not_say_clearly_where_is_refused(tmp_path, make_model):
+    save_checkpoint(tmp_path / "model", make_model())
+    file = tmp_path / "model" / "config.json"
+    values = json.loads(file.read_text())
+    values["bothways"]["shifted"] = "yes"
+    file.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"bothways\.shifted must be true or false, not 'yes'"):
+        load_checkpoint(tmp_path / "model", verify=False)

@@ -214,3 +214,34 @@ def test_settings_out_of_range_are_refused(make_model, make_texts):
         encode(make_model(), make_texts(3), batch_tokens=0)
     with pytest.raises(UserError, match="unknown precision 'fp8'"):
         encode(make_model(), make_texts(3), precision="fp8")
+
+
+# A model that says a hidden token at the position before it.
+
+
+def test_a_shifted_model_is_asked_for_a_token_at_the_position_before(make_model, make_texts):
+    model, texts = make_model(HEADS, attention="bidirectional"), make_texts(5, 3)
+    states = {head: read_tokens(model, head, texts) for head in ("language_model", "span")}
+    model.shifted = True
+    positions = [[1, 4], [2]]
+    found = read_tokens(model, "language_model", texts, positions=positions)
+    for said, read, wanted in zip(found, states["language_model"], positions, strict=True):
+        np.testing.assert_allclose(said, read[np.array(wanted) - 1], atol=1e-10)
+    for one, other in zip(read_tokens(model, "span", texts), states["span"], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("positions", [None, [[1], [0]]])
+def test_a_shifted_model_cannot_be_asked_for_the_first_token(make_model, make_texts, positions):
+    model, texts = make_model(HEADS, attention="bidirectional"), make_texts(5, 1)
+    model.shifted = True
+    with pytest.raises(UserError, match=r"so token 0 of sequences\[[01]\] cannot be asked for"):
+        read_tokens(model, "language_model", texts, positions=positions)
+
+
+def test_next_tokens_of_a_shifted_hybrid_are_read_where_they_always_are(make_model, make_texts):
+    model, texts = make_model(HEADS, hybrid=True), make_texts(5, 1)
+    plain = read_tokens(model, "language_model", texts)
+    model.shifted = True
+    for one, other in zip(read_tokens(model, "language_model", texts), plain, strict=True):
+        np.testing.assert_array_equal(one, other)

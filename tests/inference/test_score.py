@@ -87,10 +87,13 @@ def test_words_of_one_token_change_nothing(make_model, make_texts):
 
 def test_a_shifted_model_is_read_at_the_position_before(make_model, make_texts):
     model, (text,) = make_model(**BERT), make_texts(5)
-    (found,) = pseudo_log_likelihoods(model, [text], MASK, frame=(1, 1), shifted=True)
+    model.shifted = True
+    (found,) = pseudo_log_likelihoods(model, [text], MASK, frame=(1, 1))
     copies = {at: [*text[:at], MASK, *text[at + 1 :]] for at in (1, 2, 3)}
     expected = [float(log_probabilities(model, copy, at - 1)[text[at]]) for at, copy in copies.items()]
     np.testing.assert_allclose(found, expected, atol=1e-10)
+    with pytest.raises(UserError, match="frame must begin with at least one token: this model says a hidden token at"):
+        pseudo_log_likelihoods(model, [text], MASK)
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])

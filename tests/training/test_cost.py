@@ -1,3 +1,8 @@
+import json
+import os
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -100,6 +105,57 @@ def test_a_counter_that_comes_round_goes_on(tmp_path):
         time.sleep(0.02)
     assert meter.watts is not None
     assert meter.watts * (meter._read - meter._started) == pytest.approx(0.2)
+
+
+TOGETHER = """
+import json, sys, time
+from pathlib import Path
+from bothways.training.cost import PowerMeter, cost_here
+from bothways.training.distributed import joined
+
+folder = Path(sys.argv[1])
+with joined() as group:
+    with PowerMeter(folder=folder) as meter:
+        if group.first:
+            (folder / "intel-rapl:0" / "energy_uj").write_text("3000000")
+        time.sleep(0.05)
+    cost = cost_here(seconds=3600, meter=meter)
+    if group.first:
+        print(json.dumps({"watts": meter.watts, **cost.to_dict()}))
+"""
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_processes_share_the_counters_of_their_machine_and_other_machines_draw_as_much(tmp_path, machines):
+    zone(tmp_path, "intel-rapl:0", microjoules=0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": str(2 // machines),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(tmp_path)],
+            env={**os.environ, **told, "RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate()[0] for process in started]
+    found = json.loads(said[0])
+    assert [process.returncode for process in started] == [0, 0]
+    assert found["watts"] > 0
+    assert found["kwh"] == pytest.approx(machines * found["watts"] / 1000)
+    basis = "; ".join(found["basis"])
+    assert "for all processes together" in basis
+    assert ("each of the other machines is taken to draw as much" in basis) == (machines == 2)
+    assert found["hardware"].endswith(" on 2 machines") == (machines == 2)
+    cores = os.cpu_count() or 1
+    assert f"{min(2 // machines, cores) * machines} core" in found["hardware"]  # each process has one thread
 
 
 @pytest.mark.parametrize("content", [None, "no number"])

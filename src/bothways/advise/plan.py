@@ -1,4 +1,8 @@
-"""How many steps fit a time budget: measured on the user's machine, with the user's own data and model, before training."""
+"""How many steps fit a time budget: measured on the user's machine, with the user's own data and model, before training.
+
+A trial is much shorter than compiling takes, so with ``training.compile=auto`` its layers are not compiled, though those of a
+long run on a GPU are. Its speed is then pessimistic: the run ends before its budget does. Plans and forecasts say so.
+"""
 
 import math
 import time
@@ -6,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from bothways import progress
 from bothways.advise.workload import Workload, count_parameters, rows_of, share_predicted, without_ramps, workload_of
 from bothways.config import Config
 from bothways.errors import UserError
@@ -14,7 +19,7 @@ from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
 from bothways.training.config import TrainingConfig
 from bothways.training.distributed import current
-from bothways.training.machine import default_device, measured_peak, resolve_precision
+from bothways.training.machine import default_device, measured_peak, resolve_compile, resolve_precision
 from bothways.training.schedule import total_tokens
 from bothways.training.trainer import Trainer
 
@@ -24,6 +29,10 @@ LIKELY_SHARE = 0.4  # of the machine's peak that a training reaches, before anyt
 MOST_STEPS = 10**9  # that a run may have
 SHORTEST_TRIAL = 128  # tokens of a step that is tried
 _TRIAL_STEPS = 4  # the fewest that a trial takes
+UNCOMPILED = (
+    "The speed was measured without compiled layers, since compiling takes longer than the trial, and the run compiles them: it "
+    "may be done earlier than planned"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +93,16 @@ def plan_steps(
                 f"{in_minutes(minutes)} will not do for one step, which takes {seconds:.1f} seconds here; give more time "
                 "or a smaller recipe"
             )
-    return make_plan(experiment, objective, corpora, steps=steps, seconds=seconds, minutes=minutes)
+    plan = make_plan(experiment, objective, corpora, steps=steps, seconds=seconds, minutes=minutes)
+    if minutes is None or seconds_per_step is not None or not tried_uncompiled(experiment.training, steps=steps):
+        return plan
+    progress.note(UNCOMPILED)
+    return replace(plan, reasons=(UNCOMPILED,))
+
+
+def tried_uncompiled(training: TrainingConfig, *, steps: int) -> bool:
+    """Return whether a run of so many steps compiles its layers, and the trial that measured its speed did not."""
+    return training.compile == "auto" and resolve_compile("auto", default_device(), steps=steps)
 
 
 def make_plan(
@@ -190,6 +208,7 @@ def measure_step(
 ) -> float:
     """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``.
 
+    Layers are compiled with ``training.compile=on`` alone: ``auto`` sees the few steps of the trial (``tried_uncompiled``).
     Where batches or rows grow, it is a step at its full size. Processes that have been joined measure together, and all
     return what process 0 has measured.
     """

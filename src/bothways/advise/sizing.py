@@ -13,7 +13,16 @@ from typing import Literal
 from bothways.advise.inspect.findings import counted
 from bothways.advise.law import Law, batch_for, law_of
 from bothways.advise.memory import compute_memory, memory_here
-from bothways.advise.plan import LIKELY_SHARE, Plan, check_minutes, in_minutes, steps_in, try_steps
+from bothways.advise.plan import (
+    LIKELY_SHARE,
+    UNCOMPILED,
+    Plan,
+    check_minutes,
+    in_minutes,
+    steps_in,
+    tried_uncompiled,
+    try_steps,
+)
 from bothways.advise.workload import Workload, count_parameters, share_predicted, workload_of
 from bothways.errors import UserError
 from bothways.experiment import Corpora, Experiment, in_shares, make_objective
@@ -347,6 +356,8 @@ def explain(
     )
     measured = [each.recipe for each in candidates if each.measured]
     said.append(f"Speed measured for {', '.join(measured)} in {trial_seconds:.1f} seconds, reckoned for the others")
+    if tried_uncompiled(training, steps=best.steps):
+        said.append(UNCOMPILED)
     said.append(f"What is expected comes from {law.source}")
     if best.epochs > MANY_EPOCHS:
         said.append(

@@ -102,12 +102,13 @@ def _write_config(
     family, heads = family_for(trunk), outputs(model)
     values = family.write_config(trunk, heads)
     extra = {"heads": heads, "settings": left_over(trunk, family.read_config(values))}
+    shifted = {"shifted": True} if model.shifted else {}
     return {
         **values,
         "dtype": str(model.transformer.embed_tokens.weight.dtype).removeprefix("torch."),
         **_special_tokens(tokenizer),
         **_write_labels(labels, heads.get("classification", 0)),
-        "bothways": extra,
+        "bothways": {**extra, **shifted},
     }
 
 
@@ -226,6 +227,7 @@ def load_checkpoint(
     fitted = from_tensors(stored, family, config, _stored_heads(extra) if heads is None else heads)
     if heads is None and fitted.new_heads:
         raise UserError(f"config.json names heads whose weights are missing: {', '.join(fitted.new_heads)}")
+    fitted.model.shifted = _stored_shift(extra)
     return Loaded(
         folder=folder,
         model=fitted.model,
@@ -252,6 +254,14 @@ def _stored_heads(extra: Mapping[str, Any]) -> Mapping[str, int] | None:
     if not isinstance(heads, Mapping) or not all(isinstance(size, int) and size >= 0 for size in heads.values()):
         raise UserError(f"config.json: bothways.heads must map names of heads to numbers of outputs, not {heads!r}")
     return heads
+
+
+def _stored_shift(extra: Mapping[str, Any]) -> bool:
+    """Return whether we noted down that the model says hidden tokens at the position before them."""
+    shifted = extra.get("shifted", False)
+    if not isinstance(shifted, bool):
+        raise UserError(f"config.json: bothways.shifted must be true or false, not {shifted!r}")
+    return shifted
 
 
 def _load_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bothways.batch import Row, row
 from bothways.errors import UserError
-from bothways.inference.reading import Precision, Reader, ask, check_sequences, read, require_head, split
+from bothways.inference.reading import SHIFTED, Precision, Reader, ask, check_sequences, read, require_head, split
 from bothways.model.heads import EmbeddingHead, Model
 
 Sequences = Sequence[ArrayLike | Row]
@@ -65,6 +65,9 @@ def read_tokens(
 ) -> list[NDArray[Any]]:
     """Return what a head says of single tokens, as spans and masked words need: logits [T, outputs] for each sequence.
 
+    The language model head of a model that is ``shifted`` is read at the position before each token, where the token's
+    sequence is read both ways: that is where the model says it.
+
     Args:
         model: must have the head.
         head: its name.
@@ -73,11 +76,14 @@ def read_tokens(
         batch_tokens: about how many tokens go through the model at once.
         precision: ``"fp32"`` or ``"bf16"``.
     Raises:
-        UserError: the model has no such head, a position lies outside its sequence, or as ``encode``.
+        UserError: the model has no such head, a position lies outside its sequence, is the first one where the one before
+            it would be read, or as ``encode``.
     """
     require_head(model, head)
     rows = _rows(model, sequences)
     chosen = _every_token(rows) if positions is None else _check_positions(rows, positions)
+    if head == "language_model" and model.shifted:
+        chosen = _before(model, rows, chosen)
     answers = _read(model, model.heads[head], rows, chosen, batch_tokens, precision)
     return split(answers, list(map(len, chosen)))
 
@@ -124,6 +130,22 @@ def _check_positions(rows: Sequence[Row], positions: Sequence[Sequence[int]]) ->
             if not 0 <= position < len(part):
                 raise UserError(f"positions[{number}] names token {position} of a sequence of {len(part)} (from 0)")
     return [np.asarray(wanted, dtype=np.int64) for wanted in positions]
+
+
+def _before(model: Model, rows: Sequence[Row], positions: Positions) -> Positions:
+    """Return the positions before those of sequences that are read both ways.
+
+    Raises:
+        UserError: there is none before the first.
+    """
+    read = []
+    for number, (part, wanted) in enumerate(zip(rows, positions, strict=True)):
+        alone = len(part) == 1  # the token sees all there is, whichever way the model reads
+        both_ways = model.config.attention == "bidirectional" if alone else bool((part.reach == len(part) - 1).all())
+        if both_ways and not wanted.all():
+            raise UserError(f"{SHIFTED}, so token 0 of sequences[{number}] cannot be asked for; name other positions")
+        read.append(wanted - both_ways)
+    return read
 
 
 def _read(

@@ -26,6 +26,8 @@ Reader = Callable[[Tensor, Batch, Tensor], Tensor]
 ANSWERS = "answers"
 """The name under which a row says where it is read and which numbers its answers have."""
 
+SHIFTED = "this model says a hidden token at the position before it"
+
 
 @contextmanager
 def evaluating(model: Model, precision: Precision) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bothways.batch import Batch, Row, row
 from bothways.errors import UserError
-from bothways.inference.reading import ANSWERS, Precision, ask, check_sequences, read, require_head, split
+from bothways.inference.reading import ANSWERS, SHIFTED, Precision, ask, check_sequences, read, require_head, split
 from bothways.model.heads import Model
 
 _AT_ONCE = 256  # positions whose logits over the whole vocabulary are in memory together: so many stay in a CPU's cache
@@ -64,11 +64,12 @@ def pseudo_log_likelihoods(
     *,
     frame: tuple[int, int] = (0, 0),
     continues: Sequence[ArrayLike] | None = None,
-    shifted: bool = False,
     batch_tokens: int = 8192,
     precision: Precision = "fp32",
 ) -> list[NDArray[np.floating]]:
     """Return log p(token | other tokens) for every token: one masked copy of the text for each.
+
+    A model that is ``shifted`` says a token at the position before it, and is read there.
 
     Of a word of several tokens, the others all but give away the hidden one: a rare name would seem likely. So, where
     ``continues`` tells the words, the rest of the word, to the right of the token, is hidden with it.
@@ -79,14 +80,13 @@ def pseudo_log_likelihoods(
         mask_id: the id of [MASK].
         frame: how many tokens at the beginning and at the end of each sequence are never hidden, and have no value.
         continues: for each sequence bool [T], whether a token goes on with the word of the token before it.
-        shifted: the model says a token at the position before it (objective ``MaskedLM.shifted``).
         batch_tokens: about how many tokens go through the model at once.
         precision: ``"fp32"`` or ``"bf16"``.
     Returns:
         For each sequence of T tokens the values of its tokens, [T] less the frame.
     Raises:
-        UserError: the model only reads from left to right, a sequence is empty, too long, shorter than its frame, or no
-            list of the model's token ids.
+        UserError: the model only reads from left to right, or it is ``shifted`` and the frame begins with nothing; a
+            sequence is empty, too long, shorter than its frame, or no list of the model's token ids.
 
     Sources: Salazar et al. 2020, equation 1; with ``continues`` Kauf & Ivanova 2023, PLL-word-l2r.
     """
@@ -96,7 +96,8 @@ def pseudo_log_likelihoods(
     checked = check_sequences(model, sequences, "sequences")
     check_sequences(model, [[mask_id]], "mask_id")
     before, after = frame
-    assert not shifted or before > 0, "no position is before the first token"
+    if model.shifted and before == 0:
+        raise UserError(f"frame must begin with at least one token: {SHIFTED}, and there is none before the first")
     counts = [len(ids) - before - after for ids in checked]
     if min(counts, default=0) < 0:
         number = next(number for number, count in enumerate(counts) if count < 0)
@@ -113,7 +114,7 @@ def pseudo_log_likelihoods(
         position = copy - firsts[number] + before
         ids = checked[number].copy()
         ids[position : stops[number][position]] = mask_id
-        return row(ids, "bidirectional", targets=ask(np.array([position - shifted]), copy))
+        return row(ids, "bidirectional", targets=ask(np.array([position - model.shifted]), copy))
 
     def hidden_token(hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
         tokens = original[batch.targets[ANSWERS].value.cpu()].to(index.device)

@@ -116,7 +116,11 @@ def pool(hidden_states: Tensor, batch: Batch, index: Tensor, pooling: str) -> Te
 
 
 class Model(nn.Module):
-    """A trunk and its heads."""
+    """A trunk and its heads.
+
+    Attributes:
+        shifted: reading both ways, it says a hidden token at the position before it (objective ``MaskedLM.shifted``).
+    """
 
     def __init__(self, config: TransformerConfig, heads: Mapping[str, int]) -> None:
         """Build with fresh weights, drawn from torch's global generator.
@@ -127,6 +131,7 @@ class Model(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.shifted = False
         self.transformer = Transformer(config)
         initialize(self.transformer, config)
         self.heads = nn.ModuleDict()

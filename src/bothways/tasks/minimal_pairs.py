@@ -54,7 +54,6 @@ class MinimalPairs(Task):
         end: a causal score includes the end token, so that it also judges whether a text may end there. BLiMP's
             published scores leave it out, and our models see it after whole documents only.
         masking: ``"word"``: as above; ``"token"``: each token alone is hidden, which favours rare words of many tokens.
-        shifted: a bidirectional model says a token at the position before it.
         precision: ``"auto"``: as other predictions.
 
     Sources: Warstadt et al. 2020 (BLiMP); Liu et al. 2024 (ZhoBLiMP); Salazar et al. 2020 and Kauf & Ivanova 2023
@@ -76,7 +75,6 @@ class MinimalPairs(Task):
     attention: Attention | None = None
     end: bool = False
     masking: Literal["word", "token"] = "word"
-    shifted: bool = False
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def objective(self) -> CausalLM:
@@ -149,7 +147,6 @@ class MinimalPairs(Task):
             tokenizer.special_id("mask"),
             frame=(1, 1),
             continues=goes_on,
-            shifted=self.shifted,
             precision=precision,
         )
 

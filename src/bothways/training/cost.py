@@ -89,6 +89,7 @@ def training_cost(
     threads: int = 1,
     gpus: Sequence[str] = (),
     measured_watts: float | None = None,
+    machines: int = 1,
     grid_kg_per_kwh: float = GRID_KG_PER_KWH,
 ) -> Cost:
     """Return what a training cost.
@@ -97,28 +98,35 @@ def training_cost(
         seconds: that it took.
         flops: operations of the model.
         cpu: name of the CPU.
-        threads: cores that computed.
-        gpus: name of each GPU that computed.
-        measured_watts: what the CPU's own counters said meanwhile (``PowerMeter``); None: the power of a core is assumed.
+        threads: cores that computed, on all machines.
+        gpus: name of each GPU that computed, on all machines.
+        measured_watts: what the CPU's own counters said meanwhile (``PowerMeter``) on one of the machines; None: the power
+            of a core is assumed.
+        machines: that computed together; each is taken to draw what was measured on one.
         grid_kg_per_kwh: emissions of the grid, in kilograms of CO2 equivalent for a kilowatt hour.
     """
     hours = seconds / 3600
     cores = f"{threads} core{'s' if threads != 1 else ''}"
     boards = {name: gpu_watts(name) for name in gpus}
-    watts = measured_watts if measured_watts is not None else threads * WATTS_PER_CORE
+    watts = machines * measured_watts if measured_watts is not None else threads * WATTS_PER_CORE
     watts += sum(boards[name] for name in gpus)
     kwh = hours * watts / 1000
     if measured_watts is None:
         basis = [f"The CPU is taken to draw {WATTS_PER_CORE:g} W a core, with {cores} at work"]
     else:
-        basis = [f"The CPU drew {measured_watts:.0f} W on average, by its own counters, other programs included"]
+        where = f" of the first of {machines} machines" if machines > 1 else ""
+        basis = [
+            f"The CPU{where} drew {measured_watts:.0f} W on average, by its own counters, for all processes together, other "
+            "programs included"
+        ]
+        basis += ["each of the other machines is taken to draw as much"] if machines > 1 else []
     basis += [f"{name} is taken to draw {power:g} W, the most that its board may" for name, power in boards.items()]
     basis += [
         f"the grid is taken to emit {grid_kg_per_kwh:g} kg of CO2 equivalent for a kWh"
         + (", the world's average" if grid_kg_per_kwh == GRID_KG_PER_KWH else ""),
         "memory, cooling, evaluation and saving are not counted",
     ]
-    hardware = f"{cpu or 'CPU'}, {cores}"
+    hardware = f"{cpu or 'CPU'}, {cores}" + (f" on {machines} machines" if machines > 1 else "")
     counted = [f"{gpus.count(name)} × {name}" for name in dict.fromkeys(gpus)]
     return Cost(
         hours=hours,
@@ -130,25 +138,33 @@ def training_cost(
     )
 
 
-def cost_here(
-    *, seconds: float, flops: float | None = None, processes: int = 1, meter: "PowerMeter | None" = None
-) -> Cost:
+def cost_here(*, seconds: float, flops: float | None = None, meter: "PowerMeter | None" = None) -> Cost:
     """Return what a training cost on this machine, by the device that torch chooses.
+
+    Where several processes have been joined, all of them count, each with a GPU or with threads of its own. The processes of
+    a machine share its counters of energy, so one meter measures all of these; other machines are taken to be like this one.
 
     Args:
         seconds: that it took.
         flops: operations of the model.
-        processes: that computed together, each with its own GPU or its own threads.
         meter: ran meanwhile; its average counts for the whole time, also for what was done before a resume.
     """
+    from bothways.training.distributed import current
     from bothways.training.machine import describe_machine
 
-    machine = describe_machine()
-    gpus = [machine["gpu"]] * processes if machine["gpu"] else []
-    threads = min(machine["threads"] * (1 if gpus else processes), os.cpu_count() or 1)
+    machine, group = describe_machine(), current()
+    gpus = [machine["gpu"]] * group.size if machine["gpu"] else []
+    here = -(-group.size // group.machines)
+    threads = min(machine["threads"] * here, os.cpu_count() or 1) * group.machines
     watts = meter.watts if meter else None
     return training_cost(
-        seconds=seconds, flops=flops, cpu=machine["cpu"], threads=threads, gpus=gpus, measured_watts=watts
+        seconds=seconds,
+        flops=flops,
+        cpu=machine["cpu"],
+        threads=threads,
+        gpus=gpus,
+        measured_watts=watts,
+        machines=group.machines,
     )
 
 
@@ -178,7 +194,8 @@ class _Counter:
 class PowerMeter:
     """Measures what the CPU and its memory draw while a ``with`` block runs, where the system lets one read it.
 
-    That is Linux on Intel and AMD (RAPL), often for root alone. Where it cannot be read, ``watts`` is None.
+    It is the whole machine's, so of the processes of a training on one machine, one alone needs to be asked. That is Linux on
+    Intel and AMD (RAPL), often for root alone. Where it cannot be read, ``watts`` is None.
     """
 
     folder: Path = POWERCAP

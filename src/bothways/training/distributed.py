@@ -48,6 +48,12 @@ class Group:
         return self.size == 1
 
     @property
+    def machines(self) -> int:
+        """On how many machines they run, each with as many as this one has, as torchrun and Ray Train tell; else one."""
+        here = os.environ.get("LOCAL_WORLD_SIZE", "")
+        return -(-self.size // int(here)) if here.isdecimal() and int(here) else 1
+
+    @property
     def first(self) -> bool:
         """Whether this is process 0."""
         return self.rank == 0

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +13,6 @@ from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
 from bothways.evaluation.training_overlap import Seen, seen_in_training
 from bothways.finetuning import Finetuning, with_length
-from bothways.tasks.minimal_pairs import MinimalPairs
 from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
 from bothways.text.reading.documents import Record
 from bothways.training.machine import default_device
@@ -123,15 +121,17 @@ def load_trained(
         remedy = "fine-tune it first" if found.TRAINABLE else "name a pretrained model"
         raise UserError(f"{str(model)!r} was not trained for {task}: it has no {missing[0]} head; {remedy}")
     loaded.model.to(default_device())
+    loaded.model.shifted = loaded.model.shifted or shifted_in(loaded)
     if settings := settings_of_run(loaded, task):
         restored = with_length(restored, settings)
-    if isinstance(restored, MinimalPairs) and shifted_in(loaded):
-        restored = replace(restored, shifted=True)
     return restored, loaded
 
 
 def shifted_in(loaded: Loaded) -> bool:
-    """Return whether the run of a checkpoint learnt to say a masked token at the position before it."""
+    """Return whether the run of a checkpoint says that hidden tokens are said at the position before them.
+
+    ``config.json`` says so too, but for what was saved by earlier versions.
+    """
     file = run_of(loaded) / "experiment.json"
     values = read_json(file) if file.is_file() else None
     objective = values.get("objective") if isinstance(values, Mapping) else None

@@ -160,6 +160,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         objective = get_objective(experiment, tokenizer)
         next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
         model = make_model(experiment, objective.heads, start_from, verify=request.verify)
+        model.shifted = experiment.objective.shifted and experiment.objective.name != "causal_lm"
         if start_from is not None:
             check_shape(experiment, model, request)
         experiment = replace(experiment, model=model.config)  # the size is that of the model that training starts from

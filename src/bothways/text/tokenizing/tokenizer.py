@@ -156,7 +156,11 @@ class Tokenizer:
         folder = Path(folder)
         (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
         specials = {f"{role}_token": self.backend.id_to_token(index) for role, index in self.special_ids.items()}
-        values: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **specials}
+        values: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **specials,
+        }
         if token_types:
             values["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"

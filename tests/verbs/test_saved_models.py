@@ -1,4 +1,7 @@
-"""The tokenizer that a run saves beside its model, as other people's programs use it."""
+"""What a run saves beside the weights: a tokenizer that others use as training did, and how the model is to be read."""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 import bothways
 from bothways.batch import collate, row
 from bothways.checkpoints.checkpoint import load
+from bothways.verbs.evaluate import load_trained
 
 SMALL = (
     "model.hidden_size=16",
@@ -82,3 +86,33 @@ def test_the_tokenizers_of_a_gpt_and_of_the_text_stay_as_they_are(data, make_run
 def test_text_that_is_prepared_with_a_berts_tokenizer_goes_with_the_text_it_was_trained_on(data, bert, texts, tmp_path):
     bothways.prepare(texts, out=tmp_path / "again", tokenizer=bert, workers=1)
     assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (data / "tokenizer.json").read_bytes()
+
+
+# Where a model says hidden tokens
+
+
+@pytest.fixture(scope="module")
+def shifted(make_run):
+    return make_run("hybrid-tiny", "objective.shifted=true", "objective.sequence_length=32")
+
+
+@pytest.mark.parametrize("way", ["causal", "bidirectional"])
+def test_a_model_tells_without_its_run_that_it_says_hidden_tokens_at_the_position_before(shifted, tmp_path, way):
+    for place in (shifted / "last", *(shifted / "checkpoints").iterdir()):
+        shutil.copytree(place, tmp_path / place.name)
+        assert load(tmp_path / place.name, attention=way).model.shifted
+    assert load_trained("minimal-pairs", tmp_path / "last", attention=way)[1].model.shifted
+
+
+def test_of_models_saved_by_earlier_versions_the_run_tells_it(shifted, tmp_path):
+    shutil.copytree(shifted, tmp_path / "run")
+    model = tmp_path / "run" / "best"
+    values = json.loads((model / "config.json").read_text())
+    del values["bothways"]["shifted"]
+    (model / "config.json").write_text(json.dumps(values))
+    assert not load(model, verify=False).model.shifted
+    assert load_trained("minimal-pairs", model, verify=False)[1].model.shifted
+
+
+def test_of_a_model_that_predicts_next_tokens_alone_it_is_not_said(make_run):
+    assert not load(make_run("gpt-tiny", "objective.shifted=true")).model.shifted
