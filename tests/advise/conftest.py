@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from bothways.text.shards import EncodedDocument, gather
+from bothways.training import machine
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,14 @@ def make_corpus():
         )
 
     return make
+
+
+@pytest.fixture
+def where_long_runs_compile(monkeypatch):
+    """Let what is said of compiling be said of a GPU; trials still run on the device that there is."""
+    resolve = machine.resolve_compile
+    monkeypatch.setattr(machine, "can_compile", lambda _: True)
+    monkeypatch.setattr(
+        "bothways.advise.plan.resolve_compile",
+        lambda setting, _, *, steps: resolve(setting, torch.device("cuda"), steps=steps),
+    )

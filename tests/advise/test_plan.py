@@ -9,6 +9,7 @@ from bothways.advise.plan import (
     MOST_STEPS,
     RESERVE,
     SHORTEST_TRIAL,
+    UNCOMPILED,
     Plan,
     Trial,
     measure_step,
@@ -22,7 +23,9 @@ from bothways.errors import UserError
 from bothways.experiment import Experiment, ObjectiveConfig
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
+from bothways.progress import display
 from bothways.training.config import TrainingConfig
+from bothways.training.machine import FEWEST_COMPILED_STEPS
 from bothways.training.schedule import total_tokens
 
 OBJECTIVE = CausalLM(bos_id=1, eos_id=2)
@@ -79,6 +82,28 @@ def test_a_budget_becomes_the_steps_that_fit_it(experiment, corpus, monkeypatch)
     plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=2)
     assert plan.steps == int(120 * (1 - RESERVE) / 0.25)
     assert (plan.seconds_per_step, plan.minutes) == (0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("compile_", "minutes", "said"), [("auto", 5, True), ("auto", 1, False), ("on", 5, False), ("off", 5, False)]
+)
+@pytest.mark.usefixtures("where_long_runs_compile")
+def test_a_plan_says_that_its_trial_was_not_compiled_where_the_run_is(
+    experiment, corpus, monkeypatch, capsys, compile_, minutes, said
+):
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.25)
+    with display():
+        plan = plan_steps(with_training(experiment, compile=compile_), OBJECTIVE, corpus, minutes=minutes)
+    assert (plan.steps >= FEWEST_COMPILED_STEPS) == (minutes == 5)
+    assert plan.reasons == ((UNCOMPILED,) if said else ())
+    assert ("without compiled layers" in capsys.readouterr().err) == said
+
+
+@pytest.mark.usefixtures("where_long_runs_compile")
+def test_a_plan_without_a_trial_of_its_own_says_nothing_of_it(experiment, corpus):
+    long = with_training(experiment, steps=5000)
+    assert plan_steps(long, OBJECTIVE, corpus, minutes=None).reasons == ()
+    assert plan_steps(long, OBJECTIVE, corpus, minutes=60, seconds_per_step=0.25).reasons == ()
 
 
 def test_growing_batches_leave_time_for_more_steps(experiment):

@@ -6,7 +6,7 @@ import torch
 
 from bothways.advise import sizing
 from bothways.advise.law import Law, batch_for
-from bothways.advise.plan import RESERVE, Plan
+from bothways.advise.plan import RESERVE, UNCOMPILED, Plan
 from bothways.advise.sizing import choose, chosen_before, expected_loss, families, remember
 from bothways.advise.workload import workload_of
 from bothways.errors import UserError
@@ -15,6 +15,7 @@ from bothways.recipes.gpt import SIZES
 from bothways.recipes.recipe import recipe
 from bothways.text.shards import EncodedDocument, gather
 from bothways.text.tokenizing.tokenizer import Tokenizer
+from bothways.training.machine import FEWEST_COMPILED_STEPS
 
 RATE = 2e11  # FLOP/s of a machine that computes alike at all sizes
 NAMES = [f"gpt-{size}" for size in SIZES]
@@ -214,6 +215,16 @@ def test_the_reasons_say_what_was_chosen_and_what_the_neighbours_would_be(corpus
     assert "a test" in said
     assert "in 1 minute it reads" in " ".join(chosen(corpus, tokenizer, 1).reasons)
     assert all(not reason.endswith(".") for reason in choice.reasons)
+
+
+@pytest.mark.usefixtures("where_long_runs_compile")
+def test_the_reasons_say_that_trials_were_not_compiled_where_the_run_is(corpus, tokenizer):
+    steps = {}
+    for minutes in (1, 3000):
+        choice = chosen(corpus, tokenizer, minutes)
+        steps[minutes] = next(each.steps for each in choice.candidates if each.recipe == choice.recipe)
+        assert (UNCOMPILED in choice.reasons) == (steps[minutes] >= FEWEST_COMPILED_STEPS)
+    assert steps[1] < FEWEST_COMPILED_STEPS <= steps[3000]
 
 
 @pytest.mark.parametrize(

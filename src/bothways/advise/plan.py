@@ -30,8 +30,8 @@ MOST_STEPS = 10**9  # that a run may have
 SHORTEST_TRIAL = 128  # tokens of a step that is tried
 _TRIAL_STEPS = 4  # the fewest that a trial takes
 UNCOMPILED = (
-    "The speed was measured without compiled layers, since compiling takes longer than the trial, and the run compiles them: it "
-    "may be done earlier than planned"
+    "The speed was measured without compiled layers, since compiling takes longer than the trial, and the run compiles them: "
+    "it may be done earlier than planned"
 )
 
 

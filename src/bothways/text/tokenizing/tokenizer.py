@@ -128,7 +128,7 @@ class Tokenizer:
             UserError: the tokenizer has no such tokens.
         """
         copy = self._copy()
-        first, last = (copy.backend.id_to_token(copy.special_id(role)) for role in ("cls", "sep"))
+        first, last = (str(copy.backend.id_to_token(copy.special_id(role))) for role in ("cls", "sep"))
         training.frame_as_bert(copy.backend, first, last)
         return copy
 
