@@ -62,7 +62,7 @@ class OptimizerConfig(Config):
     beta2: float = 0.95
     eps: float = 1e-8
     momentum: float = 0.95  # Muon's
-    iterations: int = 5  # Muon's, of 1 to 5: how nearly orthogonal a step is
+    iterations: int = 3  # Muon's, of 1 to 5: how nearly orthogonal a step is
     row_beta: float = 0.0  # Muon's: rows are evened out by their mean squares over time, as NorMuon does; 0: not
     embedding_scale: float = 4.0  # the learning rate of embeddings, as a multiple
 

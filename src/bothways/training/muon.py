@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal, so that every direction of a weight learns equally fast.
 
-Sources: Jordan 2024 (Muon); Liu et al. 2025 (its steps as large as AdamW's); Amsel et al. 2025 (the coefficients); Li et al.
-2025 (NorMuon: rows evened out).
+Sources: Jordan 2024 (Muon); Liu et al. 2025 (its steps as large as AdamW's); Amsel et al. 2025 (the coefficients); Boissin et
+al. 2025 (rows scaled first, which saves an iteration); Li et al. 2025 (NorMuon: rows evened out).
 """
 
 import math
@@ -17,7 +17,7 @@ from bothways.training.muon_sharing import share_parts, share_whole, sum_over
 from bothways.training.parallel import is_part, local, part
 
 # Of the polynomial a·x + b·x³ + c·x⁵ of each iteration: applied one after the other, they bring all singular values from
-# 0.001 to 1 near one.
+# 0.001 to 1 near one, and the last k of them those from a larger value on.
 COEFFICIENTS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -25,7 +25,7 @@ COEFFICIENTS = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
-_SAFETY = 1.02  # singular values stay below one, whatever rounding does
+_SAFETY = 1.01  # singular values stay below one, whatever rounding does
 
 
 class Muon(Optimizer):
@@ -37,7 +37,7 @@ class Muon(Optimizer):
         *,
         momentum: float,
         weight_decay: float,
-        iterations: int = len(COEFFICIENTS),
+        iterations: int = 3,
         row_beta: float = 0.0,
         dtype: torch.dtype = torch.bfloat16,
         lr: float = 1e-3,
@@ -132,17 +132,24 @@ def same_shapes(weights: list[Tensor]) -> list[list[int]]:
 def orthogonalize(matrices: Tensor, iterations: int, dtype: torch.dtype) -> Tensor:
     """Return the nearest orthogonal matrices, roughly: all singular values near one.
 
+    A row is first divided by the root of the sum of its products with all rows, which leaves no singular value above one and
+    few far below it.
+
     Args:
         matrices: [k, m, n] with m ≤ n.
-        iterations: of the polynomial; a matter of a few per cent after five.
+        iterations: of the polynomial.
         dtype: that the products are computed in.
     Returns:
         [k, m, n] in ``dtype``.
     """
     norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
-    x = (matrices / (norms * _SAFETY).clamp_min(1e-7)).to(dtype)
-    for a, b, c in COEFFICIENTS[:iterations]:
-        square = x @ x.mT
+    x = (matrices / norms.clamp_min(1e-7)).to(dtype)
+    square = x @ x.mT
+    sums = square.abs().sum(-1, keepdim=True, dtype=torch.promote_types(dtype, torch.float32))
+    scale = sums.clamp_min(1e-14).rsqrt() / _SAFETY
+    x, square = (x * scale).to(dtype), (square * scale * scale.mT).to(dtype)
+    for number, (a, b, c) in enumerate(COEFFICIENTS[-iterations:]):
+        square = x @ x.mT if number else square
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x
