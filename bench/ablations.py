@@ -105,14 +105,9 @@ class Padded:
     def __getattr__(self, name):
         return getattr(self._objective, name)
 
-    def prepare(self, corpus, documents, length, rng, done=1.0):
-        from bothways.objectives import masked_lm
-
-        before, masked_lm.pack = masked_lm.pack, lambda rows, _: rows
-        try:
-            yield from self._objective.prepare(corpus, documents, length, rng, done)
-        finally:
-            masked_lm.pack = before
+    def lay_out(self, corpus, documents, length, rng):
+        rows = self._objective.lay_out(corpus, documents, length, rng)
+        return [[sequence] for row in rows for sequence in row]
 
 
 def train(arm: Arm, data: Path) -> dict[str, float]:

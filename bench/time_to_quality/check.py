@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bothways.batch import Row, Target, collate, row
+from bothways.batch import Row, Target, collate, join, row
 from bothways.checkpoints.checkpoint import load
 from bothways.objectives.causal_lm import CausalLM
 from bothways.text.packing import fill
@@ -103,8 +103,8 @@ def own_gpt(bench: Bench, folder: Path) -> dict[str, float]:
     size, rows, index = int(stored["num_bytes"]), [], 0
     while size > 0:
         rows += [
-            without_end(one, objective.eos_id)
-            for one in fill([objective.sequence(corpus.document(index))], heldout.WINDOW)
+            without_end(join(parts), objective.eos_id)
+            for parts in fill([objective.sequence(corpus.document(index))], heldout.WINDOW)
         ]
         size -= int(corpus.document_bytes[index])
         index += 1

@@ -21,6 +21,7 @@ from bothways.text.shards import Corpus
 from bothways.text.tokenizing.tokenizer import Kind, Tokenizer
 from bothways.training.batches import PretrainingBatches, PretrainingObjective
 from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.schedule import row_length_at
 from bothways.training.trainer import Evaluator
 from bothways.training.validation import validate
 
@@ -95,6 +96,16 @@ class Experiment(Config):
                 f"sequences of {longest} tokens exceed model.max_position_embeddings "
                 f"({self.model.max_position_embeddings}); raise it or lower "
                 f"{'objective.sequence_length' if sequences else 'training.row_length'}"
+            )
+        shortest = row_length_at(0, self.training)
+        if (
+            self.objective.name == "masked_lm"
+            and self.objective.pairs != "none"
+            and longest > shortest < self.training.row_length
+        ):
+            raise UserError(
+                f"training.length_ramp_share begins with rows of {shortest} tokens, which pairs of texts of "
+                f"objective.sequence_length ({longest}) do not fit; set it to 0, or objective.pairs=none"
             )
         if sequences and self.objective.sequence_length > self.training.row_length:
             raise UserError(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bothways.batch import collate
+from bothways.errors import UserError
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.text.shards import EncodedDocument, gather
 
@@ -404,8 +405,8 @@ def test_the_seed_decides_everything(make_numbered, pairs):
 
 def test_rows_come_in_random_order(make_numbered):
     corpus = make_numbered(make_lengths(3, 200))
-    rows = list(objective(length=64, vocab_size=10**6).prepare(corpus, everything(corpus), 128, rng()))
-    longest = [int(np.bincount(row.sequence_ids).max()) for row in rows]
+    drafts = objective(length=64, vocab_size=10**6).lay_out(corpus, everything(corpus), 128, rng())
+    longest = [max(map(len, draft)) for draft in drafts]
     rises = [after > before for before, after in pairwise(longest)]  # packing begins with the longest: none would rise
     assert 0.3 < np.mean(rises) < 0.7
 
@@ -659,11 +660,27 @@ def test_a_token_may_be_predicted_from_the_position_before_it():
     assert other.index.min() >= 0
 
 
-def test_the_share_goes_in_a_line_and_the_length_to_the_rows():
-    made = objective(mask_share=0.3, final_mask_share=0.15, length=128)
-    assert [made.at(done, 256).mask_share for done in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.225, 0.15])
-    assert (made.at(0.0, 256).length, made.at(0.0, 64).length) == (128, 64)
-    assert objective(mask_share=0.3).at(0.7, 64).mask_share == 0.3
+def test_the_share_goes_in_a_line():
+    made = objective(mask_share=0.3, final_mask_share=0.15)
+    assert [made.at(done).mask_share for done in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.225, 0.15])
+    assert objective(mask_share=0.3).at(0.7).mask_share == 0.3
+
+
+def test_texts_are_cut_where_rows_are_shorter_than_those_laid_out(make_corpus):
+    corpus = make_corpus([[list(range(100, 350))], [list(range(400, 437))]])
+    made = objective(pairs="none", length=128)
+    rows = made.finish(made.lay_out(corpus, everything(corpus), 128, rng()), 32, rng())
+    assert max(map(len, rows)) == 32
+    assert sum(len(row) for row in rows) - 2 * sum(int(row.sequence_ids.max()) + 1 for row in rows) == 250 + 37
+    predicted = np.concatenate([row.targets["language_model"].value for row in rows])
+    assert len(set(predicted.tolist())) == len(predicted), "no token is there twice"
+
+
+def test_a_pair_that_does_not_fit_is_refused(make_corpus):
+    corpus = make_corpus([[[token] * 20 for token in range(10, 30)] for _ in range(3)])
+    made = objective(length=64)
+    with pytest.raises(UserError, match="does not fit a row of 32"):
+        made.finish(made.lay_out(corpus, everything(corpus), 64, rng()), 32, rng())
 
 
 def test_rows_shorter_than_its_length_get_shorter_sequences(make_corpus):

@@ -15,13 +15,15 @@ def parameters(name, heads):
 
 
 def counted_by_hand(size):
-    """Weights of a tied language model: embeddings, four projections, three matrices with a gate, two norms a layer."""
+    """Weights of a language model: embeddings, head, four projections, three matrices with a gate, two norms a layer."""
     hidden_size, layers, _, intermediate_size = SIZES[size]
     layer = 4 * hidden_size**2 + 3 * hidden_size * intermediate_size + 2 * hidden_size
-    return 8192 * hidden_size + layers * layer + hidden_size
+    return 2 * 8192 * hidden_size + layers * layer + hidden_size
 
 
-@pytest.mark.parametrize(("size", "millions"), [("tiny", 1.2), ("mini", 5.3), ("small", 13.8)])
+@pytest.mark.parametrize(
+    ("size", "millions"), [("tiny", 1.2), ("mini", 5.4), ("small", 15.1), ("medium", 41.3), ("base", 97.5)]
+)
 def test_our_sizes_have_the_parameters_that_the_readme_says(size, millions):
     assert parameters(f"gpt-{size}", {"language_model": 0}) == counted_by_hand(size)
     assert parameters(f"bert-{size}", {"language_model": 0}) == counted_by_hand(size)

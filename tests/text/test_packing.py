@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bothways.batch import Target, row
+from bothways.batch import Target, join, row
 from bothways.errors import UserError
 from bothways.text.packing import fill, pack
 
@@ -89,7 +89,7 @@ def test_pack_refuses_what_does_not_fit():
 @given(sizes_and_length)
 def test_fill_keeps_order_and_fills_every_row_but_the_last(case):
     sizes, length = case
-    filled = list(fill(make_rows([2 * size for size in sizes], "causal"), length))
+    filled = [join(parts) for parts in fill(make_rows([2 * size for size in sizes], "causal"), length)]
     assert np.concatenate([[], *(each.input_ids for each in filled)]).tolist() == list(range(2 * sum(sizes)))
     assert np.concatenate([[], *(each.targets["head"].value for each in filled)]).tolist() == list(
         range(2 * sum(sizes))
@@ -101,7 +101,7 @@ def test_fill_keeps_order_and_fills_every_row_but_the_last(case):
 
 
 def test_what_is_cut_off_goes_on_as_a_sequence_of_its_own():
-    first, second, third = fill(make_rows([3, 8], "causal"), 4)
+    first, second, third = (join(parts) for parts in fill(make_rows([3, 8], "causal"), 4))
     assert sequences(first) == [[0, 1, 2], [3]]
     assert sequences(second) == [[4, 5, 6, 7]]
     assert sequences(third) == [[8, 9, 10]]

@@ -1,20 +1,21 @@
 """Next-token prediction: how GPT is pretrained, and how a model learns to write a target after a source."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.batch import Batch, Loss, Row, Target, row
+from bothways.batch import Batch, Loss, Row, Target, join, row
 from bothways.model.heads import Model
 from bothways.text.packing import fill
+from bothways.text.rows import RowMaker, in_random_order
 from bothways.text.shards import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalLM:
+class CausalLM(RowMaker[list[Row]]):
     """Maximum likelihood of each token given those before it.
 
     | input | shape | meaning |
@@ -36,17 +37,21 @@ class CausalLM:
         """Only the language model head."""
         return {"language_model": 0}
 
-    def prepare(
+    def lay_out(
+        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator
+    ) -> list[list[Row]]:
+        """Return the sequences of each row; all rows but one are full."""
+        return in_random_order(list(fill((self.sequence(corpus.document(index)) for index in documents), length)), rng)
+
+    def finish(
         self,
-        corpus: Corpus,
-        documents: NDArray[Any],
+        drafts: Sequence[list[Row]],
         length: int,
-        rng: np.random.Generator,
+        rng: np.random.Generator,  # noqa: ARG002  (nothing is drawn)
         done: float = 1.0,  # noqa: ARG002  (nothing changes while training goes on)
-    ) -> Iterator[Row]:
-        """Yield full rows of ``length`` tokens from documents, in random order: a book's rows are not one after the other."""
-        rows = list(fill((self.sequence(corpus.document(index)) for index in documents), length))
-        return (rows[index] for index in rng.permutation(len(rows)))
+    ) -> list[Row]:
+        """Return each row, cut into several where rows are shorter now."""
+        return [join(parts) for draft in drafts for parts in fill(draft, length)]
 
     def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None) -> Row:
         """Return one document as a row; with a ``prompt`` before it, only the document is predicted."""

@@ -1,6 +1,6 @@
 """One model that is a GPT and a BERT: some sequences are predicted from the left, some from both sides, in the same batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,29 @@ from torch import Tensor
 from bothways.batch import Batch, Loss, Row, Target, row
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
-from bothways.objectives.masked_lm import MaskedLM, Words
-from bothways.text.packing import pack
+from bothways.objectives.masked_lm import MaskedLM, Text
+from bothways.text.packing import group, pack
+from bothways.text.rows import RowMaker, in_random_order
 from bothways.text.shards import Corpus
+
+FRAME = 2  # tokens that a sequence has beside those of its text, at most
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of a document, and whether the document ends with it."""
+
+    text: Text
+    ends: bool
+
+    def cut(self, size: int) -> list["Part"]:
+        """Return all of it in parts of at most ``size`` tokens."""
+        texts = self.text.parts(size)
+        return [Part(text, self.ends and number == len(texts)) for number, text in enumerate(texts, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hybrid:
+class Hybrid(RowMaker[list[Part]]):
     """Masked, causal and prefix language modelling, drawn anew for every sequence, with one trunk and one head.
 
     | input | masked sequence | causal sequence | sequence with a prefix |
@@ -43,37 +59,34 @@ class Hybrid:
         """Only the language model head."""
         return {"language_model": 0}
 
-    def prepare(
-        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator, done: float = 1.0
-    ) -> Iterator[Row]:
-        """Yield rows of at most ``length`` tokens, each of one or more sequences, in random order."""
-        masked = self.masked.at(done, length)
-        size = min(self.length, length) - 2
-        sequences = [
-            self._sequence(part, words, last, masked, rng) for part, words, last in self._parts(corpus, documents, size)
-        ]
-        rows = pack(sequences, length)
-        return (rows[index] for index in rng.permutation(len(rows)))
+    def lay_out(
+        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator
+    ) -> list[list[Part]]:
+        """Return the parts of documents that each row has; each part is a sequence."""
+        parts = list(self._parts(corpus, documents, min(self.length, length) - FRAME))
+        grouped = group([len(part.text) + FRAME for part in parts], length)
+        return in_random_order([[parts[index] for index in numbers] for numbers in grouped], rng)
 
-    def _parts(
-        self, corpus: Corpus, documents: NDArray[Any], size: int
-    ) -> Iterator[tuple[NDArray[np.int64], Words, bool]]:
-        """Yield documents in parts of at most ``size`` tokens, with their words, and whether a part is the last one."""
+    def _parts(self, corpus: Corpus, documents: NDArray[Any], size: int) -> Iterator[Part]:
+        """Yield documents in parts of at most ``size`` tokens."""
         for index in documents:
-            ids = corpus.document(index)
             words = None if self.masked.continues_word is None else corpus.document_word_starts(index)
-            for start in range(0, len(ids), size):
-                part = slice(start, start + size)
-                yield ids[part], None if words is None else words[part], start + size >= len(ids)
+            yield from Part(Text(corpus.document(index), words), ends=True).cut(size)
 
-    def _sequence(
-        self, ids: NDArray[np.int64], words: Words, last: bool, masked: MaskedLM, rng: np.random.Generator
-    ) -> Row:
-        kind = rng.random()
+    def finish(
+        self, drafts: Sequence[list[Part]], length: int, rng: np.random.Generator, done: float = 1.0
+    ) -> list[Row]:
+        """Return rows, the kind of each sequence drawn; parts are cut where rows are shorter now."""
+        masked = self.masked.at(done)
+        parts = [shorter for draft in drafts for part in draft for shorter in part.cut(length - FRAME)]
+        return pack([self._sequence(part, masked, rng) for part in parts], length)
+
+    def _sequence(self, part: Part, masked: MaskedLM, rng: np.random.Generator) -> Row:
+        kind, ids = rng.random(), part.text.input_ids
         if kind < self.masked_share:
-            return masked.sequence(ids, ids[:0], True, rng, words=(words, None))
+            return masked.sequence(ids, ids[:0], True, rng, words=(part.text.words, None))
         prefix = int(rng.integers(1, len(ids) + 1)) if kind < self.masked_share + self.prefix_share else 0
-        return self.continuation(ids, prefix=prefix, last=last)
+        return self.continuation(ids, prefix=prefix, last=part.ends)
 
     def continuation(self, ids: NDArray[np.int64], *, prefix: int = 0, last: bool = True) -> Row:
         """Return a part of a document of which all, or what follows a prefix, is predicted.

@@ -1,6 +1,6 @@
 """Masked language modelling, with next sentence or sentence order prediction: how BERT is pretrained."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bothways.batch import Batch, Loss, Row, Target, row
 from bothways.model.heads import Model
-from bothways.text.packing import pack
+from bothways.text.packing import group, pack
+from bothways.text.rows import RowMaker, in_random_order
 from bothways.text.shards import Corpus
 
 Tokens = NDArray[np.int64]
@@ -18,7 +19,7 @@ Words = NDArray[np.bool_] | None  # of some tokens, whether a word begins in eac
 
 
 @dataclass(frozen=True)
-class _Text:
+class Text:
     """Tokens and their words."""
 
     input_ids: Tokens
@@ -27,12 +28,30 @@ class _Text:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def cut(self, start: int, stop: int) -> "_Text":
-        return _Text(self.input_ids[start:stop], None if self.words is None else self.words[start:stop])
+    def cut(self, start: int, stop: int) -> "Text":
+        """Return what stands from one token up to another."""
+        return Text(self.input_ids[start:stop], None if self.words is None else self.words[start:stop])
+
+    def parts(self, size: int) -> list["Text"]:
+        """Return all of it in parts of at most ``size`` tokens."""
+        return [self.cut(start, start + size) for start in range(0, len(self), size)]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two texts of a sequence; the second may be empty."""
+
+    first: Text
+    second: Text
+    belongs: bool = True  # whether the second belongs where it stands
+
+    def __len__(self) -> int:
+        """Tokens of the sequence, its frame included."""
+        return len(self.first) + 2 + (len(self.second) + 1 if len(self.second) else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedLM:
+class MaskedLM(RowMaker[list[Pair]]):
     """Predict hidden tokens from both sides, and whether a second text follows the first.
 
     | input | shape | meaning |
@@ -71,36 +90,51 @@ class MaskedLM:
         """The language model head and, with pairs, the next sentence head."""
         return {"language_model": 0} if self.pairs == "none" else {"language_model": 0, "next_sentence": 2}
 
-    def prepare(
-        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator, done: float = 1.0
-    ) -> Iterator[Row]:
-        """Yield rows of at most ``length`` tokens, each of one or more masked sequences, in random order."""
-        now = self.at(done, length)
+    def lay_out(
+        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator
+    ) -> list[list[Pair]]:
+        """Return the texts of each row: as many sequences as fit it."""
+        pairs = list(replace(self, length=min(self.length, length))._draw(corpus, documents, rng))
+        grouped = group([len(pair) for pair in pairs], length)
+        return in_random_order([[pairs[index] for index in numbers] for numbers in grouped], rng)
+
+    def finish(
+        self, drafts: Sequence[list[Pair]], length: int, rng: np.random.Generator, done: float = 1.0
+    ) -> list[Row]:
+        """Return rows with hidden tokens; texts without a second one are cut where rows are shorter now.
+
+        Raises:
+            UserError: a pair does not fit.
+        """
+        now = self.at(done)
+        pairs = [pair for draft in drafts for pair in draft]
+        if self.pairs == "none":
+            pairs = [Pair(part, pair.second) for pair in pairs for part in pair.first.parts(length - 2)]
         sequences = [
-            now.sequence(first.input_ids, second.input_ids, belongs, rng, words=(first.words, second.words))
-            for first, second, belongs in now._draw(corpus, documents, rng)
+            now.sequence(
+                pair.first.input_ids,
+                pair.second.input_ids,
+                pair.belongs,
+                rng,
+                words=(pair.first.words, pair.second.words),
+            )
+            for pair in pairs
         ]
-        rows = pack(sequences, length)
-        return (rows[index] for index in rng.permutation(len(rows)))
+        return pack(sequences, length)
 
-    def at(self, done: float, length: int) -> "MaskedLM":
-        """Return the objective as it is once a share of the training lies behind, for rows of ``length`` tokens."""
+    def at(self, done: float) -> "MaskedLM":
+        """Return the objective as it is once a share of the training lies behind."""
         final = self.mask_share if self.final_mask_share is None else self.final_mask_share
-        share = self.mask_share + (final - self.mask_share) * done
-        return replace(self, mask_share=share, final_mask_share=None, length=min(self.length, length))
+        return replace(self, mask_share=self.mask_share + (final - self.mask_share) * done, final_mask_share=None)
 
-    def _draw(
-        self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator
-    ) -> Iterator[tuple[_Text, _Text, bool]]:
-        """Yield pairs of texts, cut to ``length`` together with their frame, and whether the second belongs there."""
+    def _draw(self, corpus: Corpus, documents: NDArray[Any], rng: np.random.Generator) -> Iterator[Pair]:
+        """Yield pairs of texts, cut to ``length`` together with their frame."""
         for index in documents:
             sentences = corpus.document_sentences(index)
             words = None if self.continues_word is None else corpus.document_word_starts(index)
-            text = _Text(np.concatenate(sentences), words)
+            text = Text(np.concatenate(sentences), words)
             if self.pairs == "none":
-                size = self.length - 2
-                for start in range(0, len(text), size):
-                    yield text.cut(start, start + size), text.cut(0, 0), True
+                yield from (Pair(part, text.cut(0, 0)) for part in text.parts(self.length - 2))
             else:
                 bounds = list(accumulate(map(len, sentences), initial=0))
                 yield from self._draw_document(corpus, documents, int(index), text, bounds, rng)
@@ -110,10 +144,10 @@ class MaskedLM:
         corpus: Corpus,
         documents: NDArray[Any],
         index: int,
-        text: _Text,
+        text: Text,
         bounds: list[int],
         rng: np.random.Generator,
-    ) -> Iterator[tuple[_Text, _Text, bool]]:
+    ) -> Iterator[Pair]:
         """Gather sentences up to a target length, split them in two and, half of the time, replace the second part.
 
         Args:
@@ -136,13 +170,13 @@ class MaskedLM:
                     if len(second):
                         swap = rng.random() < 0.5
                         sides = (second, first) if swap else (first, second)
-                        yield (*_trim(*sides, most, rng), not swap)
+                        yield Pair(*_trim(*sides, most, rng), belongs=not swap)
                 elif not len(second) or rng.random() < 0.5:
                     position = middle - 1  # the sentences from there on were not used
                     other = self._draw_other(corpus, documents, index, middle, target - len(first), rng)
-                    yield (*_trim(first, other, most, rng), False)
+                    yield Pair(*_trim(first, other, most, rng), belongs=False)
                 else:
-                    yield (*_trim(first, second, most, rng), True)
+                    yield Pair(*_trim(first, second, most, rng))
                 start, target = position + 1, self._target_length(most, rng)
             position += 1
 
@@ -151,7 +185,7 @@ class MaskedLM:
 
     def _draw_other(
         self, corpus: Corpus, documents: NDArray[Any], index: int, follows: int, target: int, rng: np.random.Generator
-    ) -> _Text:
+    ) -> Text:
         """Return about ``target`` tokens from a random place in another document.
 
         Where there is no other, they are from this one, and do not begin with sentence ``follows``, the true next one.
@@ -166,7 +200,7 @@ class MaskedLM:
         if other == index and start == follows:
             start = (start + 1) % sentences
         words = None if self.continues_word is None else corpus.word_starts_from(other, start, target)
-        return _Text(corpus.document_from(other, start, target), words)
+        return Text(corpus.document_from(other, start, target), words)
 
     def sequence(
         self,
@@ -260,7 +294,7 @@ class MaskedLM:
         return losses if self.pairs == "none" else [*losses, (self.pairs, "next_sentence", self.pair_weight)]
 
 
-def _trim(first: _Text, second: _Text, most: int, rng: np.random.Generator) -> tuple[_Text, _Text]:
+def _trim(first: Text, second: Text, most: int, rng: np.random.Generator) -> tuple[Text, Text]:
     """Shorten the longer side, token by token, from its front or its back, until both fit."""
     excess = len(first) + len(second) - most
     if excess <= 0:

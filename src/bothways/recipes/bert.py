@@ -8,7 +8,6 @@ from functools import partial
 
 from bothways.experiment import Experiment, ObjectiveConfig
 from bothways.recipes.gpt import SIZES, gpt
-from bothways.training.config import TrainingConfig
 
 
 def bert(size: str) -> Experiment:
@@ -17,8 +16,10 @@ def bert(size: str) -> Experiment:
     return replace(
         causal,
         model=replace(causal.model, attention="bidirectional", pooling="mean", pooler="gelu"),
-        objective=ObjectiveConfig(name="masked_lm", mask_share=0.15, pairs="next_sentence", sequence_length=128),
-        training=TrainingConfig(row_length=128),
+        objective=ObjectiveConfig(
+            name="masked_lm", mask_share=0.4, final_mask_share=0.15, pairs="next_sentence", sequence_length=128
+        ),
+        training=replace(causal.training, row_length=128, length_ramp_share=0.0),
         tokenizer="wordpiece",
     )
 

@@ -7,15 +7,15 @@ from functools import partial
 
 from bothways.experiment import Experiment, ObjectiveConfig
 from bothways.model.config import TransformerConfig
-from bothways.training.config import TrainingConfig
+from bothways.training.config import OptimizerConfig, TrainingConfig
 
 # size: hidden_size, layers, heads, intermediate_size (parameters with 8,192 tokens)
 SIZES = {
-    "tiny": (96, 4, 3, 256),  # 1.2 M
-    "mini": (256, 4, 4, 704),  # 5.3 M
-    "small": (384, 6, 6, 1024),  # 13.8 M
-    "medium": (640, 8, 10, 1728),  # 44.9 M
-    "base": (768, 12, 12, 2048),  # 91.2 M
+    "tiny": (64, 4, 2, 176),  # 1.2 M
+    "mini": (192, 5, 3, 512),  # 5.4 M
+    "small": (384, 5, 6, 1024),  # 15.1 M
+    "medium": (576, 8, 9, 1536),  # 41.3 M
+    "base": (768, 12, 12, 2048),  # 97.5 M
 }
 
 
@@ -31,10 +31,12 @@ def gpt(size: str) -> Experiment:
             intermediate_size=intermediate_size,
             max_position_embeddings=512,
             attention="causal",
+            tie_word_embeddings=False,
             pooling="last",
         ),
         objective=ObjectiveConfig(name="causal_lm"),
-        training=TrainingConfig(row_length=256),
+        training=TrainingConfig(row_length=256, length_ramp_share=0.6, learning_rate=6e-3),
+        optimizer=OptimizerConfig(embedding_scale=16.0),
         tokenizer="bpe",
     )
 

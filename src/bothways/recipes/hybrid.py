@@ -18,7 +18,7 @@ def hybrid(size: str) -> Experiment:
         model=replace(causal.model, hybrid=True),
         objective=ObjectiveConfig(
             name="hybrid",
-            mask_share=0.3,
+            mask_share=0.4,
             final_mask_share=0.15,
             longest_span=3,
             pairs="none",

@@ -10,7 +10,16 @@ from bothways.errors import UserError
 
 
 def pack(rows: Sequence[Row], length: int) -> list[Row]:
-    """Join whole sequences to rows of at most ``length`` positions: longest first, each into the fullest row that fits it.
+    """Join whole sequences to rows of at most ``length`` positions, as ``group`` says.
+
+    Raises:
+        UserError: a sequence is longer than ``length``.
+    """
+    return [join([rows[index] for index in numbers]) for numbers in group([len(row) for row in rows], length)]
+
+
+def group(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Return which sequences lie together in rows of at most ``length``: longest first, each into the fullest row that fits.
 
     Source: best-fit decreasing, Johnson 1974.
 
@@ -19,8 +28,8 @@ def pack(rows: Sequence[Row], length: int) -> list[Row]:
     """
     room: list[list[int]] = [[] for _ in range(length + 1)]  # how much is free → which rows
     contents: list[list[int]] = []
-    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index])):
-        size = len(rows[index])
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        size = sizes[index]
         if size > length:
             raise UserError(f"a sequence of {size} tokens does not fit a row of {length}")
         free = next((free for free in range(size, length + 1) if room[free]), None)
@@ -31,13 +40,16 @@ def pack(rows: Sequence[Row], length: int) -> list[Row]:
             target = room[free].pop()
         contents[target].append(index)
         room[free - size].append(target)
-    return [join([rows[index] for index in sorted(group)]) for group in contents]
+    return [sorted(numbers) for numbers in contents]
 
 
-def fill(rows: Iterable[Row], length: int) -> Iterator[Row]:
-    """Join causal sequences in order to rows of exactly ``length``, cutting where a row ends; only the last is shorter.
+def fill(rows: Iterable[Row], length: int) -> Iterator[list[Row]]:
+    """Share causal sequences out in order among rows of exactly ``length``, cutting where a row ends; only the last is shorter.
 
     What is cut off goes on in the next row as a sequence of its own. Every target is kept.
+
+    Yields:
+        The sequences of a row, to be joined.
     """
     parts: list[Row] = []
     used = 0
@@ -48,7 +60,7 @@ def fill(rows: Iterable[Row], length: int) -> Iterator[Row]:
             parts.append(sequence.cut(start, stop))
             used, start = used + stop - start, stop
             if used == length:
-                yield join(parts)
+                yield parts
                 parts, used = [], 0
     if parts:
-        yield join(parts)
+        yield parts

@@ -1,8 +1,7 @@
 """What the trainer eats: steps of batches in an order that depends on the seed alone, at a position of a few integers."""
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -50,21 +49,22 @@ class DivisibleBatches(Batches, Protocol[Item]):
 
 
 class PretrainingObjective(Objective, Protocol):
-    """An objective that can be pretrained: it turns documents into rows itself."""
+    """An objective that can be pretrained: it turns documents into rows itself (``text/rows.py``)."""
 
-    def prepare(
-        self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator, done: float = 1.0
-    ) -> Iterator[Row]:
-        """Yield rows of at most ``length`` tokens; ``done`` is the share of the training that lies behind."""
+    def lay_out(self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator) -> Sequence[Any]:
+        """Return drafts of rows of at most ``length`` tokens, in random order."""
+
+    def finish(self, drafts: Sequence[Any], length: int, rng: np.random.Generator, done: float = 1.0) -> list[Row]:
+        """Return the rows that drafts become; ``done`` is the share of the training that lies behind."""
 
 
 class PretrainingBatches:
     """Rows from one prepared corpus, or from several in proportion to their weights, epoch after epoch.
 
-    An epoch shuffles the documents of a corpus and takes them in chunks. What a chunk yields depends on (seed, corpus,
-    epoch, chunk) and on the step that began it alone, so that any position is reached without replaying what came before.
-    In a mixture each corpus has its own epochs, and which one a row is taken from depends on the weights and on the number
-    of the row alone.
+    An epoch shuffles the documents of a corpus and takes them in chunks, whose rows are laid out at once. The text of a row
+    depends on (seed, corpus, epoch, chunk, row) alone, so that any position is reached without replaying what came before;
+    how long rows are, and how much of them is hidden, depends on the step that takes them. In a mixture each corpus has its
+    own epochs, and which one a row is taken from depends on the weights and on the number of the row alone.
     """
 
     CHUNK_TOKENS = 2**18
@@ -101,7 +101,7 @@ class PretrainingBatches:
 
     @property
     def position(self) -> Position:
-        """The step, and of the stream: its epoch, chunk of the epoch, row of the chunk, and the step that began the chunk.
+        """The step, and of the stream: its epoch, chunk of the epoch, and row of the chunk.
 
         In a mixture these have the number of the corpus in their names, and ``rows`` is how many rows there were.
         """
@@ -117,7 +117,7 @@ class PretrainingBatches:
         Raises:
             UserError: it is one of another number of corpora.
         """
-        if "step" not in position:
+        if "step" not in position or any(name.startswith("begun") for name in position):
             raise UserError(
                 "this checkpoint is of an earlier version of bothways, which kept its place in the text otherwise: training "
                 "cannot go on from it; start a new run with --from and another --out"
@@ -137,33 +137,24 @@ class PretrainingBatches:
 
     def next_rows(self) -> list[tuple[Row, int]]:
         """Return the rows of the next step, each with the length that it is to be made."""
-        rows: list[tuple[Row, int]] = []
-        tokens, most = 0, batch_tokens_at(self._step, self._training)
-        while True:
-            stream = self._streams[_source(self._shares, self._rows)]
-            if rows and tokens + stream.length(self._step) > most:
-                break
-            row, length = stream.take(self._step)
-            rows.append((row, length))
-            tokens += length
-            self._rows += 1
-        self._step += 1
-        return rows
+        count = max(1, batch_tokens_at(self._step, self._training) // self._training.row_length)
+        sources = [_source(self._shares, number) for number in range(self._rows, self._rows + count)]
+        length, done = row_length_at(self._step, self._training), done_at(self._step, self._training)
+        rows = [
+            row
+            for number, stream in enumerate(self._streams)
+            if number in sources
+            for row in stream.take(sources.count(number), length, done)
+        ]
+        self._step, self._rows = self._step + 1, self._rows + count
+        return [(row, length) for row in rows]
 
     def collate(self, rows: Sequence[tuple[Row, int]]) -> list[Batch]:
         """Return batches of at most ``micro_batch_tokens`` each."""
-        alone, lengths = [row for row, _ in rows], [length for _, length in rows]
-        return list(_collate_alike(alone, lengths, self._training.micro_batch_tokens))
-
-
-def _collate_alike(rows: Sequence[Row], lengths: Sequence[int], most: int) -> Iterator[Batch]:
-    """Yield batches of rows that follow each other and are equally long, each of at most so many tokens."""
-    start = 0
-    for length, alike in groupby(lengths):
-        stop, size = start + len(list(alike)), max(1, most // length)
-        for first in range(start, stop, size):
-            yield collate(rows[first : min(first + size, stop)], length=length)
-        start = stop
+        length = rows[0][1]
+        size = max(1, self._training.micro_batch_tokens // length)
+        alone = [row for row, _ in rows]
+        return [collate(alone[start : start + size], length=length) for start in range(0, len(alone), size)]
 
 
 class _RowStream:
@@ -196,63 +187,48 @@ class _RowStream:
                 f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {training.row_length}; give more text "
                 "or set training.row_length lower"
             )
-        self._corpus, self._objective, self._training = corpus, objective, training
+        self._corpus, self._objective, self._length = corpus, objective, training.row_length
         self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
-        self._barren_chunks = 0
         self._order: tuple[int, NDArray[Any]] = (-1, np.zeros(0, dtype=np.int64))  # of the documents in an epoch
-        self.seek({"epoch": 0, "chunk": 0, "row": 0, "begun": 0})
+        self.seek({"epoch": 0, "chunk": 0, "row": 0})
 
     def seek(self, position: Position) -> None:
         self.position = dict(position)
-        self._rows: Iterator[Row] | None = None  # made when the first one is asked for
-        self._next: Row | None = None
+        self._drafts: Sequence[Any] | None = None  # of the chunk, laid out when its first row is asked for
 
-    def length(self, step: int) -> int:
-        """Return how long the next row is, padding included."""
-        self._advance(step)
-        return row_length_at(self.position["begun"], self._training)
+    def take(self, count: int, length: int, done: float) -> list[Row]:
+        """Return the text of the next ``count`` rows as it is at a step: in more rows, where those are shorter."""
+        rng = self._rng(*(self.position[name] for name in ("epoch", "chunk", "row")))
+        return self._objective.finish([self._next() for _ in range(count)], length, rng, done)
 
-    def take(self, step: int) -> tuple[Row, int]:
-        """Return the next row and how long it is to be made; a chunk that must be begun for it is begun at this step."""
-        length = self.length(step)
-        row, self._next = self._next, None
-        assert row is not None, "a chunk with a row was found"
-        self.position["row"] += 1
-        return row, length
+    def _next(self) -> Any:
+        """Return the next draft, from the next chunk that has one."""
+        for _ in range(2 * self._chunks + 1):  # the one good chunk may be an epoch's first and the next one's last
+            if self._drafts is None:
+                self._drafts = self._lay_out()
+            row = self.position["row"]
+            if row < len(self._drafts):
+                self.position["row"] += 1
+                return self._drafts[row]
+            epoch, chunk = self.position["epoch"], self.position["chunk"] + 1
+            if chunk == self._chunks:
+                epoch, chunk = epoch + 1, 0
+            self.seek({"epoch": epoch, "chunk": chunk, "row": 0})
+        raise UserError(
+            f"{self._name} yields no example: sentence pairs need documents of more than one sentence; prepare the text as "
+            "longer documents, or train with objective.pairs=none"
+        )
 
-    def _advance(self, step: int) -> None:
-        """Have the next row at hand."""
-        while self._next is None:
-            if self._rows is None:
-                self._rows = islice(self._chunk_rows(), self.position["row"], None)
-            self._next = next(self._rows, None)
-            if self._next is None:
-                self._begin_chunk(step)
-        self._barren_chunks = 0
-
-    def _begin_chunk(self, step: int) -> None:
-        self._barren_chunks += 1
-        if self._barren_chunks > 2 * self._chunks:  # the one good chunk may be an epoch's first and the next one's last
-            raise UserError(
-                f"{self._name} yields no example: sentence pairs need documents of more than one sentence; prepare the "
-                "text as longer documents, or train with objective.pairs=none"
-            )
-        epoch, chunk = self.position["epoch"], self.position["chunk"] + 1
-        if chunk == self._chunks:
-            epoch, chunk = epoch + 1, 0
-        self.seek({"epoch": epoch, "chunk": chunk, "row": 0, "begun": step})
-
-    def _chunk_rows(self) -> Iterator[Row]:
-        epoch, chunk, begun = (self.position[name] for name in ("epoch", "chunk", "begun"))
+    def _lay_out(self) -> Sequence[Any]:
+        epoch, chunk = self.position["epoch"], self.position["chunk"]
         if self._order[0] != epoch:
             self._order = (epoch, self._rng(epoch, self._chunks).permutation(len(self._corpus)))
         documents = np.array_split(self._order[1], self._chunks)[chunk]
-        length, done = row_length_at(begun, self._training), done_at(begun, self._training)
-        return self._objective.prepare(self._corpus, documents, length, self._rng(epoch, chunk), done)
+        return self._objective.lay_out(self._corpus, documents, self._length, self._rng(epoch, chunk))
 
-    def _rng(self, epoch: int, chunk: int) -> np.random.Generator:
-        """Return the draws of a chunk; those for the order of the epoch count as a chunk after the last."""
-        return np.random.default_rng((self._seed, self._number, epoch, chunk))
+    def _rng(self, *place: int) -> np.random.Generator:
+        """Return the draws of an epoch's chunk, or of a row of it; the order of the epoch is a chunk after the last."""
+        return np.random.default_rng((self._seed, self._number, *place))
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

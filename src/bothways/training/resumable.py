@@ -111,8 +111,7 @@ class Resumable:
         goes_on = GoingOn(*told)
         position = self.group.share(loaded.state["position"] if loaded and loaded.state else {})
         if not goes_on.same_text:  # from its beginning, at the step where the run stands: what grows has grown by then
-            steps = {name: position["step"] for name in self.batches.position if name == "step" or "begun" in name}
-            position = {**self.batches.position, **steps}
+            position = {**self.batches.position, "step": position["step"]}
         self.batches.seek(position)
         self.become(loaded, {})
         progress.note(f"{self.given.description}: going on from step {self.step}")

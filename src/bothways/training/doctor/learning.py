@@ -11,7 +11,7 @@ from bothways.training.doctor.finding import Finding, setting
 
 LEAST_STEPS = 20  # before which nothing is concluded from a course
 LEAST_RECORDS = 10
-USUAL_RATE = 4e-3  # that our recipes take
+USUAL_RATE = 6e-3  # that our recipes take
 NO_GRADIENT = 1e-4
 FLAT = 0.15  # nats; what a loss surely neither falls nor rises by
 WILD = 0.5  # nats; by how much losses swing where a run is out of hand
