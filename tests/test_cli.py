@@ -302,7 +302,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ("--set training.learning_rate=0.1", "training.learning_rate was 0.004 and is now 0.1"),
+        ("--set training.learning_rate=0.1", "training.learning_rate was 0.006 and is now 0.1"),
         ("--set training.steps=6", "training.steps was 5 and is now 6"),
         ("--set seed=1", "seed was 0 and is now 1"),
         ("--from gpt", "from was None and is now 'gpt'"),

@@ -86,7 +86,7 @@ def test_more_than_two_of_every_kind_can_be_compared(make, two):
     found = compare(*two, sorter)
     settings = {line.name: line.values for line in found.settings}
     assert settings["task"] == (None, None, "classification")
-    assert settings["model.hidden_size"] == (96, 96, None)
+    assert settings["model.hidden_size"] == (64, 64, None)
     assert {line.name: line.values for line in found.figures}["best accuracy"] == (None, None, 0.5)
     assert {line[0]: line[1:] for line in found.rows()}["task"] == ("—", "—", "classification")
 

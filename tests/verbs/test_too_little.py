@@ -126,7 +126,7 @@ CASES = {
     ),
     "no label": (
         FINETUNE.format("no-label.jsonl"),
-        "no-label.jsonl, line 1.*unknown column 'label'; legal: text; mend it",
+        "no-label.jsonl, line 1.*unknown column 'label'; legal: text; rename a column",
     ),
     "no words": (FINETUNE.format("no-text.jsonl"), "no-text.jsonl:1: the column 'text' .* is empty"),
     "an empty validation file": (FINETUNE.format("some.jsonl --validation nothing.jsonl"), "there is not one example"),

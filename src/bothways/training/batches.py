@@ -117,11 +117,12 @@ class PretrainingBatches:
         Raises:
             UserError: it is one of another number of corpora.
         """
-        if "step" not in position or any(name.startswith("begun") for name in position):
+        if "step" not in position:
             raise UserError(
                 "this checkpoint is of an earlier version of bothways, which kept its place in the text otherwise: training "
                 "cannot go on from it; start a new run with --from and another --out"
             )
+        position = {name: place for name, place in position.items() if not name.startswith("begun")}  # version 0.1 had it
         if set(position) != set(self.position):
             raise UserError(
                 f"the run goes on with another number of corpora than it had (now {len(self._streams)}); give the corpora "

@@ -66,7 +66,7 @@ def test_it_can_be_asked_for_again_with_more_time(change, words):
 
 
 def test_the_experiment_is_the_recipe_with_the_steps_and_the_seed_of_the_plan():
-    for family, steps, hidden_size in (("gpt", 70, 96), ("bert", 90, 256)):
+    for family, steps, hidden_size in (("gpt", 70, 64), ("bert", 90, 192)):
         experiment = PLAN.experiment(family)
         assert (experiment.training.steps, experiment.seed) == (steps, 5)
         assert experiment.model.hidden_size == hidden_size
@@ -113,7 +113,7 @@ def data(texts, tmp_path_factory):
 def test_the_size_is_the_largest_that_sees_enough_text_in_its_time(data, monkeypatch):
     """Speeds are made up here: a small takes 8 s a step, a mini 2 s, a tiny 0.5 s."""
     seconds = {"small": 8.0, "mini": 2.0, "tiny": 0.5}
-    sizes = {384: "small", 256: "mini", 96: "tiny"}
+    sizes = {384: "small", 192: "mini", 64: "tiny"}
     monkeypatch.setattr(
         planning, "measure_step", lambda experiment, *_, **__: seconds[sizes[experiment.model.hidden_size]]
     )
