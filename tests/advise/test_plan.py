@@ -152,7 +152,7 @@ def test_a_step_is_measured_at_its_full_size(experiment, corpus, monkeypatch):
         seen.append(tried.training)
         raise UserError("enough")
 
-    monkeypatch.setattr("bothways.advise.plan.make_batches", make_batches)
+    monkeypatch.setattr("bothways.advise.workload.make_batches", make_batches)
     growing = with_training(experiment, batch_ramp_share=0.5, length_ramp_share=0.5)
     with pytest.raises(UserError, match="enough"):
         measure_step(growing, OBJECTIVE, corpus)

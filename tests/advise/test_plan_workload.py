@@ -67,6 +67,8 @@ def test_weights_are_counted_without_being_made(experiment):
 def test_all_tokens_of_a_gpt_and_the_masked_ones_of_a_bert_are_predicted(experiment, corpus):
     assert share_predicted(experiment, CAUSAL, corpus) == 1.0
     assert share_predicted(bidirectional(experiment), MASKED, corpus) == pytest.approx(0.25, abs=0.06)
+    falling = replace(MASKED, mask_share=0.6, final_mask_share=0.2)
+    assert share_predicted(bidirectional(experiment), falling, corpus) == pytest.approx(0.4, abs=0.06)
 
 
 def test_the_operations_of_muon_are_those_that_it_does(experiment):

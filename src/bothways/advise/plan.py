@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from bothways import progress
-from bothways.advise.workload import Workload, count_parameters, rows_of, share_predicted, without_ramps, workload_of
+from bothways.advise.workload import Workload, batches_halfway, count_parameters, rows_of, share_predicted, workload_of
 from bothways.config import Config
 from bothways.errors import UserError
-from bothways.experiment import Corpora, Experiment, in_shares, make_batches
+from bothways.experiment import Corpora, Experiment, in_shares
 from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
 from bothways.training.config import TrainingConfig
@@ -209,14 +209,13 @@ def measure_step(
     """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``.
 
     Layers are compiled with ``training.compile=on`` alone: ``auto`` sees the few steps of the trial (``tried_uncompiled``).
-    Where batches or rows grow, it is a step at its full size. Processes that have been joined measure together, and all
-    return what process 0 has measured.
+    Where batches or rows grow, it is a step at its full size, and where the share of masks falls, one of the run's middle.
+    Processes that have been joined measure together, and all return what process 0 has measured.
     """
-    experiment = without_ramps(experiment)
-    training = experiment.training
+    training = replace(experiment.training, batch_ramp_share=0.0, length_ramp_share=0.0)
     with torch.random.fork_rng():
         model = Model(experiment.model, objective.heads).to(default_device())
-    batches = make_batches(experiment, objective, corpora)
+    batches = batches_halfway(experiment, objective, corpora)
     best, steps, start = math.inf, 1, time.perf_counter()
     while True:
         trial = replace(training, steps=steps, on_nonfinite="skip")

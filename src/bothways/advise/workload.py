@@ -8,7 +8,7 @@ from bothways.batch import Batch
 from bothways.experiment import Corpora, Experiment, make_batches
 from bothways.model.flops import training_flops, trunk_matrix_weights
 from bothways.model.heads import Model
-from bothways.training.batches import PretrainingObjective
+from bothways.training.batches import PretrainingBatches, PretrainingObjective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,15 @@ def rows_of(tokens: int, row_length: int) -> int:
     return max(1, tokens // row_length)
 
 
-def without_ramps(experiment: Experiment) -> Experiment:
-    """Return the experiment with all steps as large, and all rows as long, as they become."""
-    return replace(experiment, training=replace(experiment.training, batch_ramp_share=0.0, length_ramp_share=0.0))
+def batches_halfway(experiment: Experiment, objective: PretrainingObjective, corpora: Corpora) -> PretrainingBatches:
+    """Return the batches of a run from its middle on, where its share of masks is as it is on average.
+
+    Steps are as large, and rows as long, as they become.
+    """
+    training = replace(experiment.training, batch_ramp_share=0.0, length_ramp_share=0.0)
+    batches = make_batches(replace(experiment, training=training), objective, corpora)
+    batches.seek({**batches.position, "step": training.steps // 2})
+    return batches
 
 
 def count_parameters(experiment: Experiment, objective: PretrainingObjective) -> int:
@@ -93,12 +99,12 @@ def count_parameters(experiment: Experiment, objective: PretrainingObjective) ->
 
 
 def share_predicted(experiment: Experiment, objective: PretrainingObjective, corpora: Corpora) -> float:
-    """Return the share of a batch's tokens that the language model head reads, counted in the run's first batch.
+    """Return the share of a batch's tokens that the language model head reads, counted in a batch of the run's middle.
 
     Raises:
         UserError: there is too little text for a row.
     """
-    batch: Batch = next(make_batches(without_ramps(experiment), objective, corpora))[0]
+    batch: Batch = next(batches_halfway(experiment, objective, corpora))[0]
     return len(batch.targets["language_model"].index) / batch.input_ids.numel()
 
 

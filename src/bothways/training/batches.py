@@ -122,7 +122,9 @@ class PretrainingBatches:
                 "this checkpoint is of an earlier version of bothways, which kept its place in the text otherwise: training "
                 "cannot go on from it; start a new run with --from and another --out"
             )
-        position = {name: place for name, place in position.items() if not name.startswith("begun")}  # version 0.1 had it
+        position = {
+            name: place for name, place in position.items() if not name.startswith("begun")
+        }  # version 0.1 had it
         if set(position) != set(self.position):
             raise UserError(
                 f"the run goes on with another number of corpora than it had (now {len(self._streams)}); give the corpora "
