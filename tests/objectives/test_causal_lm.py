@@ -28,8 +28,8 @@ def test_every_token_is_predicted_once_and_the_end_too(make_numbered, length):
     documents = [corpus.document(index).tolist() for index in range(3)]
     read = np.concatenate([row.input_ids for row in rows])
     predicted = np.concatenate([target(row).value for row in rows])
-    assert read.tolist() == [token for document in documents for token in (BOS, *document)]
-    assert predicted.tolist() == [token for document in documents for token in (*document, EOS)]
+    expected = [pair for document in documents for pair in zip((BOS, *document), (*document, EOS), strict=True)]
+    assert sorted(zip(read.tolist(), predicted.tolist(), strict=True)) == sorted(expected)
     assert all(np.array_equal(target(row).index, np.arange(len(row))) for row in rows)
     assert [len(row) for row in rows[:-1]] == [length] * (len(rows) - 1)
     assert 1 <= len(rows[-1]) <= length

@@ -40,8 +40,19 @@ class CausalLM(RowMaker[list[Row]]):
     def lay_out(
         self, corpus: Corpus, documents: NDArray[Any], length: int, rng: np.random.Generator
     ) -> list[list[Row]]:
-        """Return the sequences of each row; all rows but one are full."""
-        return in_random_order(list(fill((self.sequence(corpus.document(index)) for index in documents), length)), rng)
+        """Return the sequences of each row: as many rows of one sequence as there can be; what is left fills the others."""
+        rows, rest = [], []
+        for sequence in (self.of_corpus(corpus, index) for index in documents):
+            whole = len(sequence) // length * length
+            rows += [[sequence.cut(start, start + length)] for start in range(0, whole, length)]
+            if whole < len(sequence):
+                rest.append(sequence.cut(whole, len(sequence)))
+        return in_random_order([*rows, *fill(rest, length)], rng)
+
+    def of_corpus(self, corpus: Corpus, index: int) -> Row:
+        """Return a document, or a piece of one, as a row; a piece is predicted from the token before it on."""
+        before = corpus.token_before(index)
+        return self._row(self.bos_id if before is None else before, corpus.document(index), 0, ends=corpus.ends(index))
 
     def finish(
         self,
@@ -56,8 +67,12 @@ class CausalLM(RowMaker[list[Row]]):
     def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None) -> Row:
         """Return one document as a row; with a ``prompt`` before it, only the document is predicted."""
         source = np.zeros(0, dtype=np.int64) if prompt is None else prompt
-        whole = np.concatenate([[self.bos_id], source, input_ids, [self.eos_id]])
-        index = np.arange(len(source), len(whole) - 1)
+        return self._row(self.bos_id, np.concatenate([source, input_ids]), len(source))
+
+    def _row(self, first: int, input_ids: NDArray[Any], start: int, *, ends: bool = True) -> Row:
+        """Return the row in which all tokens from ``start`` on are predicted, and the end if there is one."""
+        whole = np.concatenate([[first], input_ids, [self.eos_id] if ends else []]).astype(np.int64)
+        index = np.arange(start, len(whole) - 1)
         target = Target(index=index, value=whole[1:][index])
         return row(whole[:-1], "causal", targets={"language_model": target})
 

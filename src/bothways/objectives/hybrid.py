@@ -71,7 +71,7 @@ class Hybrid(RowMaker[list[Part]]):
         """Yield documents in parts of at most ``size`` tokens."""
         for index in documents:
             words = None if self.masked.continues_word is None else corpus.document_word_starts(index)
-            yield from Part(Text(corpus.document(index), words), ends=True).cut(size)
+            yield from Part(Text(corpus.document(index), words), corpus.ends(index)).cut(size)
 
     def finish(
         self, drafts: Sequence[list[Part]], length: int, rng: np.random.Generator, done: float = 1.0

@@ -190,11 +190,12 @@ class MaskedLM(RowMaker[list[Pair]]):
 
         Where there is no other, they are from this one, and do not begin with sentence ``follows``, the true next one.
         """
-        other = index
         for _ in range(10):
             other = int(documents[rng.integers(len(documents))])
-            if other != index:
+            if corpus.origin(other) != corpus.origin(index):
                 break
+        else:
+            other = index
         sentences = corpus.num_sentences(other)
         start = int(rng.integers(sentences))
         if other == index and start == follows:

@@ -128,6 +128,18 @@ class Corpus:
         bounds = shard.bounds(at)
         return shard.tokens(bounds[0], bounds[-1])
 
+    def origin(self, index: int) -> tuple[int, int]:
+        """Return what tells a document from the others."""
+        return self._place(index)
+
+    def token_before(self, index: int) -> int | None:  # noqa: ARG002
+        """Return the token that goes before this in the same document: none, since it is a whole one."""
+        return None
+
+    def ends(self, index: int) -> bool:  # noqa: ARG002
+        """Return whether a document ends with this: it does, since it is a whole one."""
+        return True
+
     def document_sentences(self, index: int) -> list[NDArray[np.int64]]:
         """Return the token ids of each sentence of a document."""
         shard, at = self._find(index)
@@ -162,8 +174,12 @@ class Corpus:
         return int(bounds[0]), int(bounds[enough]), shard
 
     def _find(self, index: int) -> tuple[Shard, int]:
+        number, at = self._place(index)
+        return self.shards[number], at
+
+    def _place(self, index: int) -> tuple[int, int]:
         number = bisect_right(self._ends, index)
-        return self.shards[number], int(index) - (self._ends[number - 1] if number else 0)
+        return number, int(index) - (self._ends[number - 1] if number else 0)
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

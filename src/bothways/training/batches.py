@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from bothways.batch import Batch, Objective, Row, collate
 from bothways.errors import UserError
 from bothways.text.packing import pack
+from bothways.text.pieces import Pieces
 from bothways.text.shards import Corpus
 from bothways.training.config import TrainingConfig
 from bothways.training.schedule import batch_tokens_at, done_at, row_length_at
+
+SHORTEST_PIECE = 512  # tokens of what long documents are cut into, at least
 
 Position = dict[str, int]
 
@@ -61,10 +64,11 @@ class PretrainingObjective(Objective, Protocol):
 class PretrainingBatches:
     """Rows from one prepared corpus, or from several in proportion to their weights, epoch after epoch.
 
-    An epoch shuffles the documents of a corpus and takes them in chunks, whose rows are laid out at once. The text of a row
-    depends on (seed, corpus, epoch, chunk, row) alone, so that any position is reached without replaying what came before;
-    how long rows are, and how much of them is hidden, depends on the step that takes them. In a mixture each corpus has its
-    own epochs, and which one a row is taken from depends on the weights and on the number of the row alone.
+    An epoch shuffles the documents of a corpus, long ones in pieces, and takes them in chunks, whose rows are laid out at
+    once. The text of a row depends on (seed, corpus, epoch, chunk, row) alone, so that any position is reached without
+    replaying what came before; how long rows are, and how much of them is hidden, depends on the step that takes them. In a
+    mixture each corpus has its own epochs, and which one a row is taken from depends on the weights and on the number of the
+    row alone.
     """
 
     CHUNK_TOKENS = 2**18
@@ -190,7 +194,8 @@ class _RowStream:
                 f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {training.row_length}; give more text "
                 "or set training.row_length lower"
             )
-        self._corpus, self._objective, self._length = corpus, objective, training.row_length
+        self._corpus = Pieces(corpus, max(SHORTEST_PIECE, 2 * training.row_length))
+        self._objective, self._length = objective, training.row_length
         self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
         self._order: tuple[int, NDArray[Any]] = (-1, np.zeros(0, dtype=np.int64))  # of the documents in an epoch
         self.seek({"epoch": 0, "chunk": 0, "row": 0})
