@@ -17,6 +17,7 @@ from bothways.batch import collate, row
 from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
 from bothways.checkpoints.manifest import VERSION
 from bothways.errors import DamagedFileError
+from bothways.progress import display
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ARMS = {"gpt": "gpt 1 fp32", "classification": "classification 1 fp32"}
@@ -46,16 +47,23 @@ def test_an_old_checkpoint_says_what_it_said(name):
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_an_old_run_can_be_gone_on_with(tmp_path, name):
+def test_an_old_run_can_be_gone_on_with(tmp_path, capsys, name):
     run = tmp_path / "run"
     shutil.copytree(FIXTURES / name, run)
     expected = json.loads((run / "expected.json").read_text())
-    _, trained = tiny.fit(run, expected["arm"], resume=True)
+    with display():
+        _, trained = tiny.fit(run, expected["arm"], resume=True)
     assert trained.steps == tiny.STEPS
     assert [record["step"] for record in trained.curve] == list(range(1, tiny.STEPS + 1))
     assert [record["loss"] for record in trained.curve[:STEP]] == expected["losses"][:STEP]
     # Other releases of torch may round otherwise; the draws of dropout and the order of the data are the same.
-    assert [record["loss"] for record in trained.curve[STEP:]] == pytest.approx(expected["losses"][STEP:], rel=1e-3)
+    # But the text of a pretraining of the first format goes on in another order.
+    reordered = "begun" in json.loads((newest_complete(FIXTURES / name) / "state.json").read_text())["position"]
+    assert reordered == ("its text goes on in another order" in capsys.readouterr().err)
+    tolerance = 0.05 if reordered else 1e-3
+    assert [record["loss"] for record in trained.curve[STEP:]] == pytest.approx(
+        expected["losses"][STEP:], rel=tolerance
+    )
 
 
 def test_there_is_a_checkpoint_of_the_present_format():

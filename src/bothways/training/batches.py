@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bothways.batch import Batch, Objective, Row, collate
 from bothways.errors import UserError
+from bothways.progress import note
 from bothways.text.packing import pack
 from bothways.text.pieces import Pieces
 from bothways.text.shards import Corpus
@@ -126,9 +127,8 @@ class PretrainingBatches:
                 "this checkpoint is of an earlier version of bothways, which kept its place in the text otherwise: training "
                 "cannot go on from it; start a new run with --from and another --out"
             )
-        position = {
-            name: place for name, place in position.items() if not name.startswith("begun")
-        }  # version 0.1 had it
+        earlier = [name for name in position if name.startswith("begun")]
+        position = {name: place for name, place in position.items() if name not in earlier}
         if set(position) != set(self.position):
             raise UserError(
                 f"the run goes on with another number of corpora than it had (now {len(self._streams)}); give the corpora "
@@ -138,6 +138,8 @@ class PretrainingBatches:
         for number, stream in enumerate(self._streams):
             ending = f"_{number}" if len(self._streams) > 1 else ""
             stream.seek({name: position[name + ending] for name in stream.position})
+        if earlier:
+            note("This run was begun by an earlier version of bothways: its text goes on in another order")
 
     def __next__(self) -> list[Batch]:
         return self.collate(self.next_rows())
