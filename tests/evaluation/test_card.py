@@ -212,15 +212,20 @@ def test_a_hybrid_opens_both_ways_as_the_card_says(tiny):
     text = (tiny / "README.md").read_text(encoding="utf-8")
     assert "\n| opens in transformers as | LlamaForCausalLM |\n" in text
     assert "\n| opens with config.bidirectional.json as | EuroBertForMaskedLM |\n" in text
-    opened: dict[str, object] = {}
-    for block, name in zip(
-        re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL),
-        ("LlamaForCausalLM", "EuroBertForMaskedLM"),
-        strict=True,
-    ):
-        lines = [line for line in block.splitlines() if not line.startswith("tokenizer = ")]  # none is saved here
-        exec("\n".join(lines), opened)
-        assert type(opened["model"]).__name__ == name
+    one, other = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert one.splitlines()[-1] == "model = AutoModelForCausalLM.from_pretrained(folder)"
+    assert other.splitlines() == [
+        "from transformers import AutoConfig, AutoModelForMaskedLM",
+        "",
+        'config = AutoConfig.from_pretrained(f"{folder}/config.bidirectional.json")',
+        "model = AutoModelForMaskedLM.from_pretrained(folder, config=config)",
+    ]
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    folder = json.loads(one.splitlines()[2].removeprefix("folder = "))
+    config = AutoConfig.from_pretrained(f"{folder}/config.bidirectional.json")
+    assert type(AutoModelForCausalLM.from_pretrained(folder)).__name__ == "LlamaForCausalLM"
+    assert type(AutoModelForMaskedLM.from_pretrained(folder, config=config)).__name__ == "EuroBertForMaskedLM"
 
 
 @pytest.mark.slow
