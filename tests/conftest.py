@@ -24,10 +24,19 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
-    if not config.getoption("--slow"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    left_out = set() if config.getoption("--slow") else {"slow"}
+    if any(item.get_closest_marker("gpu") for item in items) and not has_gpu():
+        left_out.add("gpu")
+    deselected = [item for item in items if left_out & {marker.name for marker in item.iter_markers()}]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
+
+
+def has_gpu():
+    """Return whether torch finds a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
