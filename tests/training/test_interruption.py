@@ -9,7 +9,7 @@ import torch
 
 from bothways.progress import display
 from bothways.training.batches import PretrainingBatches
-from bothways.training.interruption import Interrupted, listen
+from bothways.training.interruption import Interrupted, listen, sigterm_waits
 from bothways.training.trainer import Run, Trainer
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -91,6 +91,23 @@ def test_another_thread_changes_nothing():
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can wait")
+def test_sigterm_waits_and_never_reaches_what_is_started_meanwhile():
+    child = [sys.executable, "-c", "import time\nprint('up', flush=True)\ntime.sleep(60)"]
+    with listen() as stop:
+        with sigterm_waits():
+            helper = subprocess.Popen(child, stdout=subprocess.PIPE, text=True)
+            assert helper.stdout.readline() == "up\n"
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+            helper.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                helper.wait(timeout=0.2)
+            assert not stop
+        assert stop.signal_number == signal.SIGTERM
+    helper.kill()
+    helper.communicate()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import tiny_runs as tiny
@@ -136,3 +138,41 @@ def test_the_command_leaves_with_the_code_of_the_signal_from_its_start_to_its_en
     print(f"codes {codes}, slowest to leave {slowest:.2f} s")  # noqa: T201
     assert slowest < 10
     assert sum(code != 0 for code in codes) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for compilers in /proc")
+def test_sigterm_to_the_whole_job_while_layers_are_compiled(tmp_path):
+    """As a scheduler sends it: to the process and to the compilers that it has started."""
+    (tmp_path / "text.txt").write_text("\n".join(tiny.make_text(f"line {number}") for number in range(4000)))
+    data, run = tmp_path / "data", tmp_path / "run"
+    prepare = command("prepare", tmp_path / "text.txt", "--out", data, "--vocab-size", 280, "--validation-share", 0.1)
+    subprocess.run(prepare, check=True, capture_output=True)
+    sets = ["--set", "training.compile=on", "--set", "training.steps=4"]
+    process = subprocess.Popen(
+        command("pretrain", "gpt-tiny", "--data", data, "--out", run, *sets),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    while not compiling(process.pid):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 143, errors
+    assert "stopped after step 1 of 4" in errors
+    assert [checkpoint.name for checkpoint in checkpoints_in(run)] == ["step-1"]
+
+
+def compiling(session):
+    """Return whether a compiler of a layer, not of a trial of what the processor can do, runs in a session."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            its_session = int((process / "stat").read_text().rpartition(") ")[2].split()[3])
+            if its_session == session and ".main.cpp" in (process / "cmdline").read_text():
+                return True
+    return False

@@ -17,7 +17,7 @@ from bothways.model.heads import Model
 from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
 from bothways.training.distributed import Group
-from bothways.training.interruption import Interrupted, JointStop, StopRequest
+from bothways.training.interruption import Interrupted, JointStop, StopRequest, sigterm_waits
 from bothways.training.machine import autocast, default_device, measured_peak, resolve_compile, resolve_precision
 from bothways.training.optimizer import set_learning_rate
 from bothways.training.parallel import whole
@@ -119,7 +119,7 @@ class Fitting(Resumable):
         busy = len(work.batches) - work.idle
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(work.batches):
-            with self.held.summing(number == len(work.batches) - 1):
+            with sigterm_waits(), self.held.summing(number == len(work.batches) - 1):
                 with autocast(self.config.precision, self.model.device), self.compiled:
                     means = self.held.run(batch, work.counts, 1.0 if number < busy else 0.0)
                 means["loss"].backward()  # type: ignore[no-untyped-call]
@@ -266,7 +266,7 @@ class Fitting(Resumable):
             return
         self.held.collect()
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), sigterm_waits():
             figures = self.group.share(dict(self.given.evaluate(self.model)))
         self.held.model.train()
         self.evaluations.append({"step": self.step, **figures})

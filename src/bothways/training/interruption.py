@@ -72,6 +72,22 @@ def listen() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def sigterm_waits() -> Iterator[None]:
+    """Let SIGTERM wait for the length of a ``with`` block, here and, for good, in processes that are started meanwhile.
+
+    A scheduler sends it to every process of a job: to the compilers, too, for which torch would then wait without end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where nothing sends it
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class JointStop(StopRequest):
     """A request to stop that several processes follow at the same step, though only one may have heard it."""
 
