@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from bothways.text.shards import Corpus, Shard
 
+SHORTEST_PIECE = 512  # tokens
+
+
+def piece_size(row_length: int) -> int:
+    """Return about how many tokens a piece has where rows have so many."""
+    return max(SHORTEST_PIECE, 2 * row_length)
+
 
 class Pieces(Corpus):
     """A corpus whose documents are pieces of those of another, cut between sentences."""

@@ -11,12 +11,10 @@ from bothways.batch import Batch, Objective, Row, collate
 from bothways.errors import UserError
 from bothways.progress import note
 from bothways.text.packing import pack
-from bothways.text.pieces import Pieces
+from bothways.text.pieces import Pieces, piece_size
 from bothways.text.shards import Corpus
 from bothways.training.config import TrainingConfig
 from bothways.training.schedule import batch_tokens_at, done_at, row_length_at
-
-SHORTEST_PIECE = 512  # tokens of what long documents are cut into, at least
 
 Position = dict[str, int]
 
@@ -196,7 +194,7 @@ class _RowStream:
                 f"{self._name} has {corpus.num_tokens} tokens, fewer than one row of {training.row_length}; give more text "
                 "or set training.row_length lower"
             )
-        self._corpus = Pieces(corpus, max(SHORTEST_PIECE, 2 * training.row_length))
+        self._corpus = Pieces(corpus, piece_size(training.row_length))
         self._objective, self._length = objective, training.row_length
         self._chunks = max(1, round(corpus.num_tokens / chunk_tokens))
         self._order: tuple[int, NDArray[Any]] = (-1, np.zeros(0, dtype=np.int64))  # of the documents in an epoch

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.text.pieces import piece_size
 from bothways.text.shards import Corpus, Shard
 from bothways.training.config import TrainingConfig
 from bothways.training.schedule import total_tokens
@@ -27,7 +28,7 @@ class Context:
     tokens_per_epoch: float = (
         math.inf
     )  # tokens of a run after which the corpus that is repeated most has been seen once
-    tokens_per_document: float = 0.0  # of the document that a token stands in, on average: long ones count more
+    tokens_per_document: float = 0.0  # of the document, or piece of one, that a token stands in: long ones count more
     unknown_share: float = 0.0  # of the tokens
     bytes_per_token: float = math.inf  # UTF-8 bytes of the text
     used_ids: float = 1.0  # share of the vocabulary that occurs in the sample
@@ -106,6 +107,7 @@ def context_for(
     if not known:
         return Context(**common)
     distribution, sampled = np.zeros(vocab_size), 0
+    longest = piece_size(training.row_length)
     for corpus, weight in known:
         counts = _sampled_counts(corpus, vocab_size, round(SAMPLE_TOKENS * weight / whole))
         distribution += weight / whole * counts / counts.sum()
@@ -114,7 +116,7 @@ def context_for(
         **common,
         unigram_loss=_entropy(distribution),
         tokens_per_epoch=min(corpus.num_tokens * whole / weight for corpus, weight in known),
-        tokens_per_document=math.fsum(weight / whole * _document_size(corpus) for corpus, weight in known),
+        tokens_per_document=math.fsum(weight / whole * _document_size(corpus, longest) for corpus, weight in known),
         unknown_share=0.0 if unknown_id is None else float(distribution[unknown_id]),
         bytes_per_token=math.fsum(weight / whole * corpus.num_bytes / corpus.num_tokens for corpus, weight in known),
         used_ids=float(np.count_nonzero(distribution)) / vocab_size,
@@ -132,8 +134,11 @@ def _sampled_counts(corpus: Corpus, vocab_size: int, tokens: int) -> NDArray[np.
     return counts
 
 
-def _document_size(corpus: Corpus) -> float:
-    """Return the tokens of the document that a token stands in, on average, from documents that lie evenly in a corpus."""
+def _document_size(corpus: Corpus, longest: int) -> float:
+    """Return the tokens of the document that a token stands in, on average, from documents that lie evenly in a corpus.
+
+    Of a document that is read in pieces, the longest of which are given, it is those of a piece.
+    """
     sizes: list[NDArray[np.int64]] = []
     for shard in corpus.shards:
         number = min(len(shard.document_bytes), max(1, _DOCUMENTS // len(corpus.shards)))
@@ -141,7 +146,7 @@ def _document_size(corpus: Corpus) -> float:
         starts, stops = (shard.sentences[shard.documents[chosen + after]].astype(np.int64) for after in (0, 1))
         sizes.append(stops - starts)
     every = np.concatenate(sizes).astype(np.float64)
-    return float(every @ every / every.sum())
+    return float(every @ np.minimum(every, longest) / every.sum())
 
 
 def _pieces(shard: Shard, share: float, number: int) -> list[NDArray[Any]]:
