@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bothways.batch import Target, collate, join, row
 from bothways.errors import UserError
-from bothways.model.heads import HEADS, ClassificationHead, EmbeddingHead, LanguageModelHead, Model, SpanHead, pool
+from bothways.model.heads import HEADS, ClassificationHead, EmbeddingHead, LanguageModelHead, Model, TokenHead, pool
 
 
 def make_batch(attention="bidirectional"):
@@ -198,7 +198,7 @@ def test_the_classifier_drops_out_in_training_only(make_config):
 
 
 def test_a_span_has_a_first_and_a_last_token(make_config):
-    assert SpanHead(make_config(), 0).output.weight.shape == (2, 16)
+    assert TokenHead(make_config(), 0).output.weight.shape == (2, 16)
 
 
 def test_a_head_that_does_not_exist_is_refused(make_config):

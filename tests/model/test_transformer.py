@@ -257,17 +257,16 @@ def test_gradients_of_rms_norm():
     assert torch.autograd.gradcheck(lambda x, w: torch.func.functional_call(norm, {"weight": w}, (x,)), (x, weight))
 
 
-def test_gradients_of_rotation(make_config):
-    rotation = rotate_by(torch.tensor([[0, 3, 7]]), make_config(), torch.zeros(0, dtype=torch.float64))
+def test_gradients_of_rotation():
+    rotation = rotate_by(torch.tensor([[0, 3, 7]]), 4, 10_000.0, torch.zeros(0, dtype=torch.float64))
     x = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: rotate(x, rotation), (x,))
 
 
-def test_rotation_turns_pairs_by_position_times_frequency(make_config):
-    config = make_config(rope_theta=50.0, head_size=6)
+def test_rotation_turns_pairs_by_position_times_frequency():
     positions = torch.tensor([[0, 2, 31]])
     x = torch.randn(1, 4, 3, 6, dtype=torch.float64)
-    turned = rotate(x, rotate_by(positions, config, x))
+    turned = rotate(x, rotate_by(positions, 6, 50.0, x))
     for t, i in np.ndindex(3, 3):
         pair = torch.complex(x[0, :, t, i], x[0, :, t, i + 3])
         angle = int(positions[0, t]) * 50.0 ** (-2 * i / 6)
@@ -277,9 +276,9 @@ def test_rotation_turns_pairs_by_position_times_frequency(make_config):
     assert torch.equal(turned[:, :, 0], x[:, :, 0])
 
 
-def test_rotation_keeps_the_dtype(make_config):
+def test_rotation_keeps_the_dtype():
     x = torch.randn(1, 4, 2, 4, dtype=torch.bfloat16)
-    assert rotate(x, rotate_by(torch.tensor([[5, 6]]), make_config(), x)).dtype == torch.bfloat16
+    assert rotate(x, rotate_by(torch.tensor([[5, 6]]), 4, 10_000.0, x)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("option", ["the default", "one key head", "GPT-2", "BERT"])

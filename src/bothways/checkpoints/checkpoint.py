@@ -103,11 +103,14 @@ def _write_config(
     values = family.write_config(trunk, heads)
     extra = {"heads": heads, "settings": left_over(trunk, family.read_config(values))}
     shifted = {"shifted": True} if model.shifted else {}
+    tokens = {
+        name: index for name, index in _special_tokens(tokenizer).items() if index is not None or name not in values
+    }
     return {
         **values,
         "dtype": str(model.transformer.embed_tokens.weight.dtype).removeprefix("torch."),
-        **_special_tokens(tokenizer),
-        **_write_labels(labels, heads.get("classification", 0)),
+        **tokens,
+        **_write_labels(labels, heads.get("classification", heads.get("token_classification", 0))),
         "bothways": {**extra, **shifted},
     }
 
@@ -224,7 +227,8 @@ def load_checkpoint(
     if attention is not None and config.hybrid:
         config = config.read_as(attention)
     stored = StoredTensors(weight_files(folder))
-    fitted = from_tensors(stored, family, config, _stored_heads(extra) if heads is None else heads)
+    wanted = _stored_heads(extra) if heads is None else heads
+    fitted = from_tensors(stored, family, config, wanted, architectures=_read_architectures(values))
     if heads is None and fitted.new_heads:
         raise UserError(f"config.json names heads whose weights are missing: {', '.join(fitted.new_heads)}")
     fitted.model.shifted = _stored_shift(extra)
@@ -244,6 +248,12 @@ def _verify(folder: Path) -> None:
     ours = [name for name in (MANIFEST, STATE, TRAINING) if (folder / name).exists()]
     if ours:  # a folder with a training state is ours, even when its manifest has gone
         verify_manifest(folder, USED)
+
+
+def _read_architectures(values: Mapping[str, Any]) -> list[str]:
+    """Return the names of Hugging Face's classes; anything that is no list of names says nothing."""
+    names = values.get("architectures")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _stored_heads(extra: Mapping[str, Any]) -> Mapping[str, int] | None:

@@ -1,7 +1,7 @@
 """Which stored tensor is which weight of a model, and an account of every tensor that is there or should be."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,12 @@ from bothways.model.config import TransformerConfig
 from bothways.model.heads import HEADS, Model
 
 DECODER = "heads.language_model.decoder.weight"
+# The end of a Hugging Face class's name, to the head that it adds: several of them may keep theirs under one name.
+CLASSES = {
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token_classification",
+    "ForQuestionAnswering": "span",
+}
 _LEGACY = {"gamma": "weight", "beta": "bias"}  # what a layer norm's weights were called in BERT's first files
 
 
@@ -28,7 +34,17 @@ class Layout:
         tied: where a file may hold a copy of the embeddings as the decoder; None if it is no copy.
     """
 
-    def __init__(self, stored: StoredTensors, family: Family, config: TransformerConfig) -> None:
+    def __init__(
+        self, stored: StoredTensors, family: Family, config: TransformerConfig, architectures: Sequence[str] = ()
+    ) -> None:
+        """Look at what is there.
+
+        Args:
+            stored: tensors under the family's names.
+            family: of the tensors.
+            config: settings of the trunk.
+            architectures: Hugging Face's classes that the file says it is of.
+        """
         weights = list(weight_shapes(config, dict.fromkeys(HEADS, 0)))
         self.stored, self.family = stored, family
         self.trunk = locate(family.names(config, ()), _below("transformer.", weights))
@@ -38,6 +54,7 @@ class Layout:
         stored.rename(self._canonical(_theirs(self.trunk, *heads.values())))
         # A head that the family has no place for was stored under our own names.
         self.heads = {head: [part for source in found for part in self._kept(source)] for head, found in heads.items()}
+        self._settle(_named_heads(architectures))
 
     def _canonical(self, known: set[str]) -> Callable[[str], str]:
         """Return what turns an old or shortened name into that of the table."""
@@ -56,9 +73,26 @@ class Layout:
         under_our_names = [Source(name, (name,)) for name in source.ours]
         return under_our_names if all(name in self.stored for name in source.ours) else [source]
 
+    def _settle(self, named: Collection[str]) -> None:
+        """Give tensors that several heads could be to one of them: that which is named, else that which explains most."""
+
+        def worth(head: str) -> tuple[bool, int]:
+            return head in named, len(self.heads[head])
+
+        whole = [
+            head for head, sources in self.heads.items() if sources and len(self._present(sources)) == len(sources)
+        ]
+        for head in whole:
+            mine = _theirs(self.own(head))
+            rivals = [other for other in whole if other != head and mine & _theirs(self.own(other))]
+            if any((worth(other), whole.index(head)) > (worth(head), whole.index(other)) for other in rivals):
+                names = [name for source in self.heads[head] for name in source.ours]
+                self.heads[head] = [Source(name, (name,)) for name in names]
+
     def own(self, head: str) -> list[Source]:
-        """Return the sources of this head alone: not those in the trunk's name space, where BERT's pooler is."""
-        return [source for source in self.heads[head] if not source.theirs.startswith(self.family.PREFIX)]
+        """Return the sources of what this head says, not of what it may share with others, as BERT's pooler."""
+        last = (f"heads.{head}.output.", f"heads.{head}.decoder.")
+        return [source for source in self.heads[head] if source.ours[0].startswith(last)]
 
     def stored_heads(self) -> list[str]:
         """Return the heads of which every weight is stored; one without any weight cannot be seen."""
@@ -141,6 +175,10 @@ def weight_shapes(config: TransformerConfig, heads: Mapping[str, int]) -> dict[s
 
 def _below(prefix: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
+
+
+def _named_heads(architectures: Sequence[str]) -> set[str]:
+    return {head for end, head in CLASSES.items() for name in architectures if name.endswith(end)}
 
 
 def _theirs(*groups: Iterable[Source]) -> set[str]:

@@ -1,6 +1,6 @@
 """Settings of the trunk, read from a ``config.json`` that anyone may have written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bothways.errors import UserError, unknown
@@ -18,6 +18,9 @@ LIMITS = {
     "intermediate_size": (1, 10**7),
     "max_position_embeddings": (1, 10**9),
     "type_vocab_size": (0, 10**6),
+    "position_offset": (0, 10**6),
+    "local_window": (0, 10**9),
+    "global_every": (1, 10**4),
 }
 NULLABLE = ("num_key_value_heads", "head_size")
 
@@ -41,7 +44,7 @@ def read_settings(values: Mapping[str, Any], fields: Mapping[str, str], **fixed:
         if ours in found and not (found[ours] is None and ours in NULLABLE):
             _check_whole(fields.get(ours, ours), found[ours], low, high)
     config = TransformerConfig.from_dict(found, where="config.json: ")
-    for name in ("norm_eps", "rope_theta"):
+    for name in ("norm_eps", "rope_theta", "local_rope_theta"):
         if getattr(config, name) <= 0:
             raise UserError(f"config.json: {fields.get(name, name)} must be above 0, not {getattr(config, name)}")
     return config
@@ -92,9 +95,25 @@ def _computes(config: TransformerConfig) -> dict[str, Any]:
     """Return what decides the function of a trunk, implied sizes spelled out."""
     values = {name: value for name, value in config.to_dict().items() if name not in FREE}
     values |= {"head_size": config.size_of_head, "num_key_value_heads": config.key_value_heads}
-    if config.position == "learned":
-        del values["rope_theta"]
+    for name in _without_meaning(config):
+        del values[name]
     return values
+
+
+def _without_meaning(config: TransformerConfig) -> Iterator[str]:
+    """Yield the settings that change nothing in this trunk."""
+    local = any(map(config.is_local, range(config.num_hidden_layers)))
+    if not local:
+        yield from ("local_window", "global_every")
+    if not local or config.position == "learned":
+        yield "local_rope_theta"
+    yield "rope_theta" if config.position == "learned" else "position_offset"
+    if config.norm == "rms":
+        yield "norm_bias"
+    if config.norm_position == "post":
+        yield "norm_embeddings"
+    if not config.head_transform:
+        yield "head_bias"
 
 
 def left_over(config: TransformerConfig, read: TransformerConfig) -> dict[str, Any]:

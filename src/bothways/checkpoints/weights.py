@@ -1,6 +1,6 @@
 """A model's weights into a published family's tensors, and back."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,12 @@ def to_tensors(model: Model, family: Family) -> dict[str, Tensor]:
 
 
 def from_tensors(
-    stored: StoredTensors, family: Family, config: TransformerConfig, heads: Mapping[str, int] | None
+    stored: StoredTensors,
+    family: Family,
+    config: TransformerConfig,
+    heads: Mapping[str, int] | None,
+    *,
+    architectures: Sequence[str] = (),
 ) -> Fitted:
     """Build a model from stored tensors.
 
@@ -60,10 +65,11 @@ def from_tensors(
         family: of the tensors.
         config: settings of the trunk.
         heads: name to number of outputs (0: as many as are stored); None: the heads that are stored.
+        architectures: Hugging Face's classes that the file says it is of.
     Raises:
         UserError: a tensor is missing, unexpected or of the wrong shape, or there is no such head.
     """
-    layout = Layout(stored, family, config)
+    layout = Layout(stored, family, config, architectures)
     heads = dict.fromkeys(layout.stored_heads(), 0) if heads is None else heads
     for name in heads:
         if name not in HEADS:

@@ -21,21 +21,27 @@ Mask = Union[Tensor, "BlockMask"]  # who may see whom: bool [B, 1, T, S], or the
 LONGEST_WHOLE = 512  # keys up to which a CPU attends by whole matrix products
 
 
-def attention_mask(query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: Tensor) -> Tensor:
-    """Return which keys each query may see: same sequence, and not beyond its reach.
+def attention_mask(
+    query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: Tensor, *, window: int | None = None
+) -> Tensor:
+    """Return which keys each query may see: same sequence, not beyond its reach, and not outside a window.
 
     The query and the key side come separately, so that a cache may hold more keys than there are new queries.
 
     Args:
         query_sequence_ids: [B, T].
         reach: [B, T] index of the last visible key.
-        key_sequence_ids: [B, S].
+        key_sequence_ids: [B, S]; the queries are its last T.
+        window: positions that are seen to each side; None: all.
     Returns:
         bool [B, 1, T, S], true where visible.
     """
     same = query_sequence_ids[:, :, None] == key_sequence_ids[:, None, :]
-    within = torch.arange(key_sequence_ids.shape[1], device=reach.device) <= reach[:, :, None]
-    return (same & within)[:, None]
+    keys = torch.arange(key_sequence_ids.shape[1], device=reach.device)
+    seen = same & (keys <= reach[:, :, None])
+    if window is not None:
+        seen &= (keys[-reach.shape[1] :, None] - keys).abs() <= window
+    return seen[:, None]
 
 
 def visible(
@@ -46,6 +52,7 @@ def visible(
     like: Tensor,
     head_size: int,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> Mask:
     """Return who may see whom in the form that ``attend`` is fastest with: blocks on a GPU, else ``attention_mask``.
 
@@ -56,13 +63,14 @@ def visible(
         like: hidden states that will attend, for their device and dtype.
         head_size: D.
         dropout: probability of dropping an attention weight.
+        window: positions that are seen to each side; None: all.
     """
     alone = key_sequence_ids is query_sequence_ids
     if alone and attends_in_blocks(like, length=reach.shape[1], head_size=head_size, dropout=dropout):
         from bothways.model.kernels_flex import block_mask
 
-        return block_mask(query_sequence_ids, reach)
-    return attention_mask(query_sequence_ids, reach, key_sequence_ids)
+        return block_mask(query_sequence_ids, reach, window=window)
+    return attention_mask(query_sequence_ids, reach, key_sequence_ids, window=window)
 
 
 def default_reach(sequence_ids: Tensor, attention: Attention) -> Tensor:

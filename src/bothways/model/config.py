@@ -31,18 +31,28 @@ class TransformerConfig(Config):
     hybrid: bool = False  # trained both ways: the same weights serve with either attention
     position: Literal["rotary", "learned"] = "rotary"
     rope_theta: float = 10_000.0
+    position_offset: int = 0  # rows of the table of learned positions before the first one (RoBERTa: 2)
+    local_window: int = 0  # positions that a token of a local layer sees to each side; 0: no layer is local
+    global_every: int = 1  # layers 0, n, 2n, … are not local, whatever the window
+    local_rope_theta: float = 10_000.0  # rope_theta of the local layers
     norm: Literal["rms", "layer"] = "rms"
     norm_position: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-6
+    norm_bias: bool = True  # of layer norms; RMS norms have none
+    norm_embeddings: bool = (
+        False  # ModernBERT's norm after the embeddings, in place of the first layer's; post has it always
+    )
     activation: Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu2"] = "swiglu"
-    bias: bool = False  # in attention and feed-forward; layer norms have one always
+    bias: bool = False  # in attention and feed-forward
     qk_norm: bool = False
     type_vocab_size: int = 0  # BERT's segments: 2
     tie_word_embeddings: bool = True
 
     head_transform: bool = False  # BERT's dense + activation + norm before the decoder, and the decoder's bias
+    head_bias: bool = True  # of that dense layer
     pooling: Literal["first", "last", "mean"] = "last"  # which hidden states stand for a whole sequence
-    pooler: Literal["tanh", "gelu", "none"] = "none"  # dense layer with this activation before a sequence's classes
+    # Dense layer with this activation before a sequence's classes; "transform": what stands before the decoder.
+    pooler: Literal["tanh", "gelu", "relu", "transform", "none"] = "none"
 
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -55,11 +65,14 @@ class TransformerConfig(Config):
                 raise UserError(f"model.{name} must be at least 1, not {getattr(self, name)}")
         if self.head_size is not None and self.head_size < 1:
             raise UserError(f"model.head_size must be at least 1, not {self.head_size}")
-        for name in ("type_vocab_size", "initializer_range", "norm_eps"):
+        for name in ("type_vocab_size", "initializer_range", "norm_eps", "position_offset", "local_window"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name} must not be negative, and is {getattr(self, name)}")
-        if self.rope_theta <= 0:
-            raise UserError(f"model.rope_theta must be above 0, not {self.rope_theta}")
+        for name in ("rope_theta", "local_rope_theta", "global_every"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"model.{name} must be above 0, not {getattr(self, name)}")
+        if self.pooler == "transform" and not self.head_transform:
+            raise UserError("model.pooler=transform needs model.head_transform=true")
         for name in ("hidden_dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be in [0, 1), not {getattr(self, name)}")
@@ -89,6 +102,10 @@ class TransformerConfig(Config):
         both = {"causal": ("last", "none"), "bidirectional": ("mean", "gelu")}
         pooling, pooler = both[attention]
         return replace(self, attention=attention, hybrid=False, pooling=pooling, pooler=pooler)  # type: ignore[arg-type]
+
+    def is_local(self, layer: int) -> bool:
+        """Whether the tokens of a layer see those near them alone."""
+        return self.local_window > 0 and layer % self.global_every != 0
 
     @property
     def size_of_head(self) -> int:

@@ -18,6 +18,14 @@ from bothways.model.config import TransformerConfig
 from bothways.model.kernels import LARGEST_LOGITS, cross_entropy_in_chunks
 from bothways.model.transformer import Transformer, initialize, make_norm
 
+POOLERS = {"tanh": torch.tanh, "gelu": functional.gelu, "relu": functional.relu}
+
+
+def make_transform(config: TransformerConfig) -> nn.Sequential:
+    """Return what BERT does to hidden states before it scores tokens: dense, GELU, norm."""
+    dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.head_bias)
+    return nn.Sequential(dense, nn.GELU(), make_norm(config))
+
 
 class LanguageModelHead(nn.Module):
     """Scores of every token of the vocabulary at each indexed position: GPT's head, and BERT's with its transform."""
@@ -26,8 +34,7 @@ class LanguageModelHead(nn.Module):
         super().__init__()
         self.transform: nn.Module = nn.Identity()
         if config.head_transform:
-            dense = nn.Linear(config.hidden_size, config.hidden_size)
-            self.transform = nn.Sequential(dense, nn.GELU(), make_norm(config))
+            self.transform = make_transform(config)
         self.decoder = nn.Linear(config.hidden_size, outputs or config.vocab_size, bias=config.head_transform)
 
     def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
@@ -48,29 +55,33 @@ class ClassificationHead(nn.Module):
         self.pooling = config.pooling
         self.pooler = config.pooler
         self.dropout = config.hidden_dropout
-        if config.pooler != "none":
+        if config.pooler == "transform":
+            self.transform = make_transform(config)
+        elif config.pooler != "none":
             self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, outputs or 2, bias=config.pooler != "none")
 
     def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
         """[N, C] to logits [n, outputs]; each index names the sequence it lies in."""
         pooled = pool(hidden_states, batch, index, self.pooling)
-        if self.pooler != "none":
-            activate = torch.tanh if self.pooler == "tanh" else functional.gelu
-            pooled = activate(self.dense(pooled))
+        if self.pooler == "transform":
+            pooled = self.transform(pooled)
+        elif self.pooler != "none":
+            pooled = POOLERS[self.pooler](self.dense(pooled))
         return self.output(functional.dropout(pooled, self.dropout, self.training))
 
 
-class SpanHead(nn.Module):
-    """Scores of being the first and the last token of an answer."""
+class TokenHead(nn.Module):
+    """Scores of each indexed token alone: of its classes, or of being the first and the last one of an answer."""
 
     def __init__(self, config: TransformerConfig, outputs: int) -> None:
         super().__init__()
+        self.transform: nn.Module = make_transform(config) if config.pooler == "transform" else nn.Identity()
         self.output = nn.Linear(config.hidden_size, outputs or 2)
 
     def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
-        """[N, C] to logits [n, 2]."""
-        return self.output(hidden_states[index])
+        """[N, C] to logits [n, outputs]."""
+        return self.output(self.transform(hidden_states[index]))
 
 
 class EmbeddingHead(nn.Module):
@@ -89,7 +100,8 @@ HEADS: dict[str, type[nn.Module]] = {
     "language_model": LanguageModelHead,
     "next_sentence": ClassificationHead,
     "classification": ClassificationHead,
-    "span": SpanHead,
+    "token_classification": TokenHead,
+    "span": TokenHead,
     "embedding": EmbeddingHead,
 }
 

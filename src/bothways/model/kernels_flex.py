@@ -17,7 +17,7 @@ BLOCK = 128
 _compiled = torch.compile(flex_attention)  # nothing is compiled before its first call
 
 
-def block_mask(sequence_ids: Tensor, reach: Tensor) -> BlockMask:
+def block_mask(sequence_ids: Tensor, reach: Tensor, *, window: int | None = None) -> BlockMask:
     """Return who may see whom, by blocks.
 
     Each token sees a run of neighbours, from the start of its sequence to its reach, so two numbers a token tell which blocks
@@ -26,9 +26,11 @@ def block_mask(sequence_ids: Tensor, reach: Tensor) -> BlockMask:
     Args:
         sequence_ids: [B, T], each sequence contiguous.
         reach: [B, T].
+        window: positions that are seen to each side; None: all.
     """
     rows, length = sequence_ids.shape
-    first, last = _visible_run(sequence_ids, reach)
+    near = length if window is None else window
+    first, last = _visible_run(sequence_ids, reach, near)
     missing = -length % BLOCK  # positions that fill the last block see nothing
     first = functional.pad(first, (0, missing), value=length).view(rows, -1, BLOCK, 1)
     last = functional.pad(last, (0, missing), value=-1).view(rows, -1, BLOCK, 1)
@@ -39,7 +41,7 @@ def block_mask(sequence_ids: Tensor, reach: Tensor) -> BlockMask:
     ids, limit = sequence_ids.int(), reach.int()
 
     def may_see(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # noqa: ARG001  (heads are alike)
-        return (ids[row, query] == ids[row, key]) & (key <= limit[row, query])
+        return (ids[row, query] == ids[row, key]) & (key <= limit[row, query]) & ((query - key).abs() <= near)
 
     return BlockMask.from_kv_blocks(
         *_listed(some & ~every), *_listed(every), BLOCK_SIZE=BLOCK, mask_mod=may_see, seq_lengths=(length, length)
@@ -63,12 +65,13 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask,
     return mixed
 
 
-def _visible_run(sequence_ids: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+def _visible_run(sequence_ids: Tensor, reach: Tensor, near: int) -> tuple[Tensor, Tensor]:
     """Return the first and the last position that each token sees, both [B, T]."""
     index = torch.arange(sequence_ids.shape[1], device=sequence_ids.device).expand_as(sequence_ids)
     continues = functional.pad(sequence_ids[:, 1:] == sequence_ids[:, :-1], (1, 0))
     first = index.masked_fill(continues, 0).cummax(dim=1).values
-    return first, torch.minimum(reach, default_reach(sequence_ids, "bidirectional"))
+    last = torch.minimum(reach, default_reach(sequence_ids, "bidirectional"))
+    return torch.maximum(first, index - near), torch.minimum(last, index + near)
 
 
 def _listed(flags: Tensor) -> tuple[Tensor, Tensor]:

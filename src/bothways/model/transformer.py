@@ -2,7 +2,7 @@
 
 References: Vaswani et al. 2017 (attention); Radford et al. 2019 (GPT-2: norm first, scaled residual initialisation); Devlin
 et al. 2018 (BERT: norm last, token types); Su et al. 2021 (rotary positions); Zhang & Sennrich 2019 (RMS norm); Shazeer 2020
-(gated feed-forward); So et al. 2021 (squared ReLU).
+(gated feed-forward); So et al. 2021 (squared ReLU); Warner et al. 2024 (ModernBERT: layers that see what is near).
 
 Shapes: B rows, T positions, C = hidden_size, H heads of size D.
 """
@@ -30,10 +30,12 @@ class Transformer(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.position == "learned":
-            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+            positions = config.position_offset + config.max_position_embeddings
+            self.embed_positions = nn.Embedding(positions, config.hidden_size)
         if config.type_vocab_size:
             self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        if config.norm_position == "post":
+        self.norms_embeddings = config.norm_position == "post" or config.norm_embeddings
+        if self.norms_embeddings:
             self.embed_norm = make_norm(config)
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
         if config.norm_position == "pre":
@@ -48,30 +50,36 @@ class Transformer(nn.Module):
         """
         key_sequence_ids = batch.sequence_ids if cache is None else cache.extend(batch.sequence_ids)
         hidden_states = self.embed(batch)
-        mask = visible(
-            batch.sequence_ids,
-            batch.reach,
-            key_sequence_ids,
-            like=hidden_states,
-            head_size=self.config.size_of_head,
-            dropout=self.config.attention_dropout if self.training else 0.0,
-        )
-        rotation = (
-            None if self.config.position == "learned" else rotate_by(batch.position_ids, self.config, hidden_states)
-        )
+        shared: dict[bool, tuple[Mask, Rotation | None]] = {}  # by all local layers, and by all others
+        for local in {layer.local for layer in self.layers}:
+            mask = visible(
+                batch.sequence_ids,
+                batch.reach,
+                key_sequence_ids,
+                like=hidden_states,
+                head_size=self.config.size_of_head,
+                dropout=self.config.attention_dropout if self.training else 0.0,
+                window=self.config.local_window if local else None,
+            )
+            theta = self.config.local_rope_theta if local else self.config.rope_theta
+            rotates = self.config.position == "rotary"
+            rotation = (
+                rotate_by(batch.position_ids, self.config.size_of_head, theta, hidden_states) if rotates else None
+            )
+            shared[local] = mask, rotation
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, rotation, cache)
+            hidden_states = layer(hidden_states, *shared[layer.local], cache)
         return self.norm(hidden_states) if self.config.norm_position == "pre" else hidden_states
 
     def embed(self, batch: Batch) -> Tensor:
         """Return what enters the first layer, [B, T, C]."""
         hidden_states = self.embed_tokens(batch.input_ids)
         if self.config.position == "learned":
-            hidden_states = hidden_states + self.embed_positions(batch.position_ids)
+            hidden_states = hidden_states + self.embed_positions(batch.position_ids + self.config.position_offset)
         if self.config.type_vocab_size:
             types = torch.zeros_like(batch.input_ids) if batch.token_type_ids is None else batch.token_type_ids
             hidden_states = hidden_states + self.embed_types(types)
-        if self.config.norm_position == "post":
+        if self.norms_embeddings:
             hidden_states = self.embed_norm(hidden_states)
         return functional.dropout(hidden_states, self.config.hidden_dropout, self.training)
 
@@ -82,8 +90,10 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
         self.norm_first = config.norm_position == "pre"
+        self.local = config.is_local(index)
         self.dropout = nn.Dropout(config.hidden_dropout)
-        self.attention_norm = make_norm(config)
+        is_normed = self.norm_first and config.norm_embeddings and index == 0
+        self.attention_norm = nn.Identity() if is_normed else make_norm(config)
         self.attention = SelfAttention(config, index)
         self.mlp_norm = make_norm(config)
         self.mlp = FeedForward(config)
@@ -206,14 +216,15 @@ class _NormalizeByRMS(torch.autograd.Function):
 
 def make_norm(config: TransformerConfig) -> nn.Module:
     """Return the norm that the settings name, over hidden states."""
-    kind = RMSNorm if config.norm == "rms" else nn.LayerNorm
-    return kind(config.hidden_size, config.norm_eps)
+    if config.norm == "rms":
+        return RMSNorm(config.hidden_size, config.norm_eps)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.norm_bias)
 
 
-def rotate_by(position_ids: Tensor, config: TransformerConfig, like: Tensor) -> Rotation:
+def rotate_by(position_ids: Tensor, size_of_head: int, theta: float, like: Tensor) -> Rotation:
     """Return the cosines and sines [B, 1, T, D/2] of the angles that positions [B, T] turn by."""
-    exponent = torch.arange(0, config.size_of_head, 2, dtype=torch.float64) / config.size_of_head
-    frequency = (1.0 / config.rope_theta**exponent).to(torch.promote_types(like.dtype, torch.float32))
+    exponent = torch.arange(0, size_of_head, 2, dtype=torch.float64) / size_of_head
+    frequency = (1.0 / theta**exponent).to(torch.promote_types(like.dtype, torch.float32))
     angle = position_ids[:, None, :, None] * frequency.to(like.device)
     return angle.cos(), angle.sin()
 

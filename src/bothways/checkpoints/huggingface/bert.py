@@ -57,6 +57,7 @@ NAMES = entries(
 )
 TIED = entries({"cls.predictions.bias": "heads.language_model.decoder.bias"})
 POOLED = entries({"cls.seq_relationship": "heads.next_sentence.output", "classifier": "heads.classification.output"})
+TOKENS = entries({"classifier": "heads.token_classification.output"})
 
 
 def read_config(values: Mapping[str, Any]) -> TransformerConfig:
@@ -65,6 +66,11 @@ def read_config(values: Mapping[str, Any]) -> TransformerConfig:
     Raises:
         UserError: a value that is no legal one, or that asks for something else than this trunk computes.
     """
+    return read_trunk(values)
+
+
+def read_trunk(values: Mapping[str, Any], **fixed: Any) -> TransformerConfig:
+    """Return the settings of a trunk of this kind."""
     refuse(values, SUPPORTED)
     defaults = {
         "layer_norm_eps": 1e-12,
@@ -84,17 +90,23 @@ def read_config(values: Mapping[str, Any]) -> TransformerConfig:
         head_transform=True,
         pooling="first",
         pooler="tanh",
+        **fixed,
     )
     if config.type_vocab_size == 0:
-        raise UserError("config.json: type_vocab_size must be at least 1 in a BERT")
+        raise UserError(
+            f"config.json: type_vocab_size must be at least 1 in a {values.get('model_type', 'bert')} model"
+        )
     return config
 
 
 def write_config(config: TransformerConfig, heads: Mapping[str, int]) -> dict[str, Any]:
     """Return Hugging Face's ``config.json`` for a trunk and its heads."""
+    return {"architectures": [_architecture(config, heads)], "model_type": MODEL_TYPE, **write_trunk(config)}
+
+
+def write_trunk(config: TransformerConfig) -> dict[str, Any]:
+    """Return the settings of a trunk of this kind."""
     return {
-        "architectures": [_architecture(config, heads)],
-        "model_type": MODEL_TYPE,
         **{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()},
         "hidden_act": config.activation,
     }
@@ -104,6 +116,8 @@ def _architecture(config: TransformerConfig, heads: Mapping[str, int]) -> str:
     pooled = pools(config)
     if "classification" in heads and pooled:
         return "BertForSequenceClassification"
+    if "token_classification" in heads:
+        return "BertForTokenClassification"
     if "span" in heads:
         return "BertForQuestionAnswering"
     if "language_model" in heads:
@@ -124,6 +138,8 @@ def pools(config: TransformerConfig) -> bool:
 def names(config: TransformerConfig, heads: Collection[str]) -> tuple[Entry, ...]:
     """Return the table of names for a trunk with these heads; BERT has one pooler, the classifier's first."""
     tied = TIED if config.tie_word_embeddings else ()
+    if "token_classification" in heads and "classification" not in heads:
+        tied += TOKENS
     if not pools(config):
         return NAMES + tied
     head = "classification" if "classification" in heads else "next_sentence"

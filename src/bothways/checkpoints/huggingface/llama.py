@@ -48,6 +48,7 @@ NAMES = entries(
     }
 )
 CLASSES = entries({"score": "heads.classification.output"})
+TOKENS = entries({"score": "heads.token_classification.output"})
 
 
 def read_config(values: Mapping[str, Any]) -> TransformerConfig:
@@ -104,15 +105,23 @@ def read_rope_theta(values: Mapping[str, Any]) -> Any:
 
 def write_config(config: TransformerConfig, heads: Mapping[str, int]) -> dict[str, Any]:
     """Return Hugging Face's ``config.json`` for a trunk and its heads."""
-    kind = (
-        "ForSequenceClassification"
-        if classes(config, heads)
-        else "ForCausalLM"
-        if "language_model" in heads
-        else "Model"
-    )
     bias = {"attention_bias": config.bias, "mlp_bias": config.bias}
-    return {"architectures": [f"Llama{kind}"], "model_type": MODEL_TYPE, **write_trunk(config), **bias}
+    return {
+        "architectures": [f"Llama{kind_of(config, heads)}"],
+        "model_type": MODEL_TYPE,
+        **write_trunk(config),
+        **bias,
+    }
+
+
+def kind_of(config: TransformerConfig, heads: Collection[str]) -> str:
+    """Return how the class for a causal trunk with these heads is called after the name of its family."""
+    kinds = {
+        "ForSequenceClassification": classes(config, heads),
+        "ForTokenClassification": "token_classification" in heads,
+        "ForCausalLM": "language_model" in heads,
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "Model")
 
 
 def write_trunk(config: TransformerConfig) -> dict[str, Any]:
@@ -140,4 +149,4 @@ def classes(config: TransformerConfig, heads: Collection[str]) -> bool:
 
 def names(config: TransformerConfig, heads: Collection[str]) -> tuple[Entry, ...]:
     """Return the table of names for a trunk with these heads."""
-    return NAMES + (CLASSES if classes(config, heads) else ())
+    return NAMES + (CLASSES if classes(config, heads) else TOKENS)
