@@ -38,12 +38,13 @@ def with_classes(rows: Sequence[Row], classes: NDArray[np.int64], config: Transf
 
 def replace_head(model: Model, outputs: int, seed: int) -> None:
     """Give a model fresh weights for so many classes; the pooler before them, which was pretrained, stays."""
-    pooler = getattr(model.heads[HEAD], "dense", None)
+    before = model.heads[HEAD]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model.add_head(HEAD, outputs)
-    if pooler is not None:
-        model.heads[HEAD].dense = pooler
+    for name in ("dense", "transform"):
+        if hasattr(before, name):
+            setattr(model.heads[HEAD], name, getattr(before, name))
 
 
 def fit_rows(

@@ -22,6 +22,7 @@ from bothways.batch import Attention
 from bothways.checkpoints.family import family_for, family_of
 from bothways.checkpoints.files import read_object
 from bothways.checkpoints.folders import USED, checkpoints_in, clean, newest_complete, write_folder
+from bothways.checkpoints.gguf import ENDING, GGUF
 from bothways.checkpoints.hub import resolve
 from bothways.checkpoints.manifest import MANIFEST, verify_manifest
 from bothways.checkpoints.settings import left_over, put_back
@@ -214,11 +215,12 @@ def load_checkpoint(
             which, and why.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    file = GGUF(folder) if folder.suffix == ENDING and folder.is_file() else None
+    if not file and not folder.is_dir():
         raise UserError(f"there is no folder {str(folder)!r}")
-    if verify:
+    if verify and not file:
         _verify(folder)
-    values = read_object(folder / CONFIG)
+    values = file.config() if file else read_object(folder / CONFIG)
     family = family_of(values.get("model_type"))
     extra = values.get("bothways") or {}
     if not isinstance(extra, Mapping):
@@ -226,7 +228,7 @@ def load_checkpoint(
     config = put_back(family.read_config(values), extra.get("settings"))
     if attention is not None and config.hybrid:
         config = config.read_as(attention)
-    stored = StoredTensors(weight_files(folder))
+    stored = file.tensors() if file else StoredTensors(weight_files(folder))
     wanted = _stored_heads(extra) if heads is None else heads
     fitted = from_tensors(stored, family, config, wanted, architectures=_read_architectures(values))
     if heads is None and fitted.new_heads:
@@ -235,7 +237,7 @@ def load_checkpoint(
     return Loaded(
         folder=folder,
         model=fitted.model,
-        tokenizer=_load_tokenizer(folder, config.vocab_size),
+        tokenizer=_checked(file.tokenizer(), file.file, config) if file else _load_tokenizer(folder, config),
         labels=_read_labels(values),
         config=values,
         new_heads=fitted.new_heads,
@@ -274,13 +276,16 @@ def _stored_shift(extra: Mapping[str, Any]) -> bool:
     return shifted
 
 
-def _load_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+def _load_tokenizer(folder: Path, config: TransformerConfig) -> Tokenizer | None:
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
         return None
-    tokenizer = Tokenizer.load(folder)
-    if len(tokenizer) > vocab_size:
+    return _checked(Tokenizer.load(folder), folder, config)
+
+
+def _checked(tokenizer: Tokenizer, place: Path, config: TransformerConfig) -> Tokenizer:
+    if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"the tokenizer in {str(folder)!r} has {len(tokenizer)} tokens, and the model knows {vocab_size}"
+            f"the tokenizer in {str(place)!r} has {len(tokenizer)} tokens, and the model knows {config.vocab_size}"
         )
     return tokenizer
 

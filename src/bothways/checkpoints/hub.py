@@ -18,7 +18,8 @@ def resolve(name_or_folder: str | Path, revision: str | None = None) -> Path:
 
     Args:
         name_or_folder: a run (its ``best``, else ``last``, else its newest complete checkpoint), a folder with
-            ``config.json``, or the name of a model on the Hugging Face Hub, which is downloaded unless it is cached.
+            ``config.json``, a ``.gguf`` file, or the name of a model on the Hugging Face Hub, which is downloaded unless
+            it is cached.
         revision: branch, tag or commit; on the Hub only.
     Raises:
         UserError: there is no such model, or it cannot be had; the message says what to do.
@@ -35,6 +36,8 @@ def resolve(name_or_folder: str | Path, revision: str | None = None) -> Path:
 
 def _in_folder(folder: Path) -> Path:
     if not folder.is_dir():
+        if folder.suffix == ".gguf":
+            return folder
         raise UserError(f"{str(folder)!r} is a file; a model is a folder with config.json and model.safetensors")
     for name in ("best", "last"):
         if (folder / name / "config.json").is_file():

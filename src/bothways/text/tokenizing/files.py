@@ -37,6 +37,7 @@ _LONGEST = 1024  # characters of a token
 _MOST_PARTS = 4 * 2**20  # lists, objects and values of a file: parsing more would take long
 _UNLIKELY = 1000.0  # by how much a special token scores less than the least likely piece
 _PLAIN = re.compile(r"[\w\s'’.,-]+")
+_NEVER = frozenset("ÀÁõö÷øùúûüýþÿ")  # bytes that no UTF-8 has, as byte-level BPE writes them
 _PROBES = ("The quick brown fox, 1234.", "我们今天去北京。", "é\u0301🙂\x00\n\t  \u200b￼", "a" * 300)
 
 
@@ -60,9 +61,20 @@ def read(path: Path) -> Backend:
         return _from_vocabulary(path)
     if path.name in ("vocab.json", "merges.txt"):
         return _from_merges(path.parent)
-    values = _json(path)
-    _check(values, path)
-    return _build(values, path)
+    return build(_json(path), path)
+
+
+def build(values: Any, file: Path) -> Backend:
+    """Build a tokenizer from what a ``tokenizer.json`` would hold.
+
+    Args:
+        values: they may be from anybody.
+        file: where they are from, for messages.
+    Raises:
+        UserError: they are not valid.
+    """
+    _check(values, file)
+    return _build(values, file)
 
 
 # The steps.
@@ -325,7 +337,9 @@ def _wrong_letters(values: Mapping[str, Any], vocabulary: Mapping[str, Any]) -> 
         return None
     if '"ByteLevel"' not in json.dumps([values.get("pre_tokenizer"), values.get("normalizer")]):
         return "it has neither an unknown token nor bytes for characters that it does not know"
-    if lacking := [char for char in pre_tokenizers.ByteLevel.alphabet() if char not in vocabulary]:
+    if lacking := [
+        char for char in pre_tokenizers.ByteLevel.alphabet() if char not in vocabulary and char not in _NEVER
+    ]:
         return f"it lacks the byte {min(lacking)!r} and has no unknown token, so characters would vanish"
     return None
 
