@@ -63,7 +63,10 @@ class ClassificationHead(nn.Module):
 
     def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
         """[N, C] to logits [n, outputs]; each index names the sequence it lies in."""
-        pooled = pool(hidden_states, batch, index, self.pooling)
+        return self.score(pool(hidden_states, batch, index, self.pooling))
+
+    def score(self, pooled: Tensor) -> Tensor:
+        """[n, C] to logits [n, outputs]."""
         if self.pooler == "transform":
             pooled = self.transform(pooled)
         elif self.pooler != "none":

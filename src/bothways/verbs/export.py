@@ -9,10 +9,10 @@ from bothways.exports.export import Difference, export_model
 def export(
     model: str | Path,
     *,
-    format: str = "hf",
+    format: str = "hf",  # noqa: A002
     out: str | Path,
     precision: str | None = None,
-    verify: bool = True,  # noqa: A002
+    verify: bool = True,
 ) -> list[Difference]:
     """Write a model for another program.
 
