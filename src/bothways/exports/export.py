@@ -54,7 +54,11 @@ class Format(Protocol):
         """Write all files of the format into an empty folder."""
 
     def answers(self, folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
-        """Return what the other program says of sequences of token ids, under our names of heads."""
+        """Return what the other program says of sequences of token ids, under our names of heads.
+
+        A format whose program cannot be asked for all that the heads say has a function ``ours``, which returns what it is
+        compared with, too.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,8 @@ def export_model(loaded: Loaded, name: str, folder: Path, *, precision: str | No
     def write(into: Path) -> None:
         form.write(loaded, into, chosen)
         sequences = probes(loaded)
-        differences.extend(compare(said(loaded, sequences), form.answers(into, loaded, sequences)))
+        ours = getattr(form, "ours", said)
+        differences.extend(compare(ours(loaded, sequences), form.answers(into, loaded, sequences)))
         worst = max(differences, key=lambda each: each.relative)
         if not worst.relative <= form.PRECISIONS[chosen]:  # undefined numbers, too
             raise DifferentError(

@@ -1,0 +1,202 @@
+"""GGUF, as llama.cpp runs it: GPTs of the Llama family, and BERTs as encoders of texts.
+
+Source: the GGUF specification of ggml; llama.cpp's convert_hf_to_gguf.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bothways.checkpoints import gguf as reading
+from bothways.checkpoints.checkpoint import Loaded
+from bothways.checkpoints.family import Family, family_for
+from bothways.checkpoints.weights import to_tensors
+from bothways.errors import UserError
+from bothways.exports.export import Answers, library, one_by_one
+from bothways.inference.encode import encode, read_tokens
+from bothways.text.tokenizing.tokenizer import Tokenizer
+
+PRECISIONS = {"fp32": 2e-3, "fp16": 0.02, "q8_0": 0.2}
+NEEDS = {"gguf": "gguf", "xllamacpp": "llamacpp"}
+FILE = "model.gguf"
+GPTS = ("llama", "qwen3")
+
+BERT_MODULES = {
+    "bert.embeddings.word_embeddings": "token_embd",
+    "bert.embeddings.position_embeddings": "position_embd",
+    "bert.embeddings.token_type_embeddings": "token_types",
+    "bert.embeddings.LayerNorm": "token_embd_norm",
+}
+BERT_PARTS = {
+    "attention.self.query": "attn_q",
+    "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output",
+    "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down",
+    "output.LayerNorm": "layer_output_norm",
+}
+_CONTROL, _NORMAL = 3, 1  # types of tokens
+_MEAN = 1  # pooling
+
+
+def refuse(loaded: Loaded) -> None:
+    """Refuse what llama.cpp has no architecture for.
+
+    Raises:
+        UserError: it has none, or the model has no tokenizer that it could be told of.
+    """
+    family = family_for(loaded.model.config)
+    if family.MODEL_TYPE not in (*GPTS, "bert"):
+        raise UserError(
+            f"gguf has no place for a model of the family {family.MODEL_TYPE}; it has for {', '.join(GPTS)} and bert"
+        )
+    if family.MODEL_TYPE in GPTS and "language_model" not in loaded.model.heads:
+        raise UserError("gguf holds a GPT with its language model head, and this model has none")
+    kind = "wordpiece" if family.MODEL_TYPE == "bert" else "bpe"
+    if loaded.tokenizer is None or loaded.tokenizer.kind != kind:
+        raise UserError(f"gguf holds such a model with a {kind} tokenizer, and this model has another, or none")
+
+
+def write(loaded: Loaded, folder: Path, precision: str) -> None:
+    """Write the one file."""
+    gguf = library("gguf")
+    assert loaded.tokenizer is not None
+    family = family_for(loaded.model.config)
+    values = family.write_config(loaded.model.config, {})
+    writer = gguf.GGUFWriter(folder / FILE, family.MODEL_TYPE)
+    _add_settings(writer, values, family.MODEL_TYPE)
+    _add_tokenizer(writer, loaded.tokenizer, bert=family.MODEL_TYPE == "bert")
+    kind = {"fp32": "F32", "fp16": "F16", "q8_0": "Q8_0"}[precision]
+    for name, weight in _tensors(loaded, family, values):
+        stored = kind if weight.ndim == 2 and (kind != "Q8_0" or weight.shape[1] % 32 == 0) else "F32"
+        number = gguf.GGMLQuantizationType[stored]
+        writer.add_tensor(name, gguf.quants.quantize(weight, number), raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_settings(writer: Any, values: Mapping[str, Any], architecture: str) -> None:
+    writer.add_embedding_length(values["hidden_size"])
+    writer.add_block_count(values["num_hidden_layers"])
+    writer.add_head_count(values["num_attention_heads"])
+    writer.add_feed_forward_length(values["intermediate_size"])
+    writer.add_context_length(values["max_position_embeddings"])
+    writer.add_vocab_size(values["vocab_size"])
+    if architecture == "bert":
+        writer.add_layer_norm_eps(values["layer_norm_eps"])
+        writer.add_causal_attention(False)
+        writer.add_pooling_type(library("gguf").PoolingType(_MEAN))
+        return
+    writer.add_head_count_kv(values["num_key_value_heads"])
+    writer.add_key_length(values["head_dim"])
+    writer.add_value_length(values["head_dim"])
+    writer.add_rope_dimension_count(values["head_dim"])
+    writer.add_rope_freq_base(values["rope_theta"])
+    writer.add_layer_norm_rms_eps(values["rms_norm_eps"])
+
+
+def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
+    vocabulary = tokenizer.backend.get_vocab()
+    tokens = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
+    special = set(tokenizer.special_ids.values())
+    if bert:  # words begin with a mark, and what goes on with a word has none
+        words = [token[2:] if token.startswith("##") else f"▁{token}" for token in tokens]
+        tokens = [
+            token if index in special else word for index, (token, word) in enumerate(zip(tokens, words, strict=True))
+        ]
+    writer.add_tokenizer_model("bert" if bert else "gpt2")
+    writer.add_tokenizer_pre("default" if bert else "gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([_CONTROL if index in special else _NORMAL for index in range(len(tokens))])
+    if bert:
+        writer.add_token_type_count(2)
+    else:
+        merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
+        writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    roles = {"bos": "bos", "eos": "eos", "pad": "pad", "unk": "unk", "sep": "sep", "cls": "bos", "mask": "mask"}
+    for role, index in tokenizer.special_ids.items():
+        if not (bert and role == "bos"):
+            getattr(writer, f"add_{roles[role]}_token_id")(index) if not (role == "cls" and not bert) else None
+    writer.add_add_bos_token("bos" in tokenizer.special_ids or bert)
+    writer.add_add_eos_token(bert)
+
+
+def _tensors(loaded: Loaded, family: Family, values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the weights that llama.cpp reads, under its names and in its order."""
+    modules = {ours: name for name, ours in reading.MODULES.items()} | BERT_MODULES
+    parts = {ours: name for name, ours in reading.PARTS.items()} | BERT_PARTS
+    heads = {"attn_q": values["num_attention_heads"], "attn_k": values.get("num_key_value_heads")}
+    for name, weight in to_tensors(loaded.model, family).items():
+        module, _, leaf = name.rpartition(".")
+        if module in modules:
+            yield f"{modules[module]}.{leaf}", weight.float().cpu().numpy()
+            continue
+        _, _, rest = module.partition("layers." if family.MODEL_TYPE in GPTS else "layer.")
+        layer, _, part = rest.partition(".")
+        if part in parts:
+            turned = family.MODEL_TYPE in reading.TURNED and parts[part] in heads
+            weight = in_pairs(weight, heads[parts[part]]) if turned else weight
+            yield f"blk.{layer}.{parts[part]}.{leaf}", weight.float().cpu().contiguous().numpy()
+
+
+def in_pairs(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Return the rows of queries or keys in llama.cpp's order."""
+    rows, *columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, *columns).transpose(1, 2).reshape(rows, *columns)
+
+
+def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
+    """Return what can be asked of llama.cpp: log-probabilities of the next token [vocab_size], or vectors."""
+    if family_for(loaded.model.config).MODEL_TYPE == "bert":
+        return {"embedding": list(encode(loaded.model, sequences))}
+    asked = _with_room(loaded, sequences)
+    last = [[len(sequence) - 1] for sequence in asked]
+    logits = read_tokens(loaded.model, "language_model", asked, positions=last)
+    return {"language_model": [torch.from_numpy(each[0]).double().log_softmax(0).numpy() for each in logits]}
+
+
+def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
+    """Ask llama.cpp."""
+    llama = library("xllamacpp")
+    bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
+    parameters = llama.CommonParams()
+    parameters.model.path = str(folder / FILE)
+    parameters.n_ctx = loaded.model.config.max_position_embeddings
+    parameters.n_parallel = 1
+    parameters.n_gpu_layers = 0
+    parameters.embedding = bert
+    parameters.warmup = False
+    parameters.cpuparams.n_threads = 1
+    parameters.cache_type_k = parameters.cache_type_v = llama.ggml_type.GGML_TYPE_F32  # half as exact by default
+    parameters.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    server = llama.Server(parameters)
+    size = loaded.model.config.vocab_size
+    # What is written does not matter, but where it is the end, or half a character, nothing is said of all the others.
+    letter = loaded.tokenizer.encode("a")[0] if loaded.tokenizer else 0
+    asked = {"n_predict": 1, "temperature": 0, "n_probs": size, "cache_prompt": False, "logit_bias": [[letter, 1000.0]]}
+
+    def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
+        if bert:
+            said = server.handle_embeddings({"input": list(sequence)})
+            return {"embedding": np.array(said["data"][0]["embedding"])}
+        said = server.handle_completions({**asked, "prompt": list(sequence)})
+        found = np.full(size, np.nan)
+        for each in said["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            found[each["id"]] = each["logprob"]
+        return {"language_model": found}
+
+    return one_by_one(ask, sequences if bert else _with_room(loaded, sequences))
+
+
+def _with_room(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return sequences after which there is room for a token, without which llama.cpp says nothing."""
+    return [sequence[: loaded.model.config.max_position_embeddings - 1] for sequence in sequences]
