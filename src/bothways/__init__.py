@@ -20,6 +20,7 @@ _HOMES = {
     "demo": "verbs.demo",
     "display": "progress",
     "evaluate": "verbs.evaluate",
+    "export": "verbs.export",
     "finetune": "verbs.finetune",
     "generate": "verbs.generate",
     "inspect": "verbs.inspect",

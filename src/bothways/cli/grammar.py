@@ -28,6 +28,11 @@ def trainable_tasks() -> list[str]:
     return [name for name in discover.names("tasks") if get_task(name).TRAINABLE]
 
 
+def formats() -> list[str]:
+    """Return the names of formats that a model can be exported to."""
+    return [name.replace("_", "-") for name in discover.names("exports")]
+
+
 def figures_of_runs() -> tuple[str, ...]:
     """Return what runs can be sorted by."""
     from bothways.evaluation.run_summary import SORTABLE
