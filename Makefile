@@ -10,10 +10,10 @@ ARGS ?=
 DATA_DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all test-engines lint format bench clean
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## pretrain, fine-tune and measure a GPT and a BERT, and open the report; ARGS="--minutes 30"
 	$(BIN)/bothways demo $(ARGS)
@@ -23,6 +23,9 @@ test: $(VENV)/.ready-dev ## run the tests; ARGS="-k name"
 
 test-all: $(VENV)/.ready-dev ## run the slow tests too; DATA_DIR=folder adds those on real data sets
 	$(BIN)/python -m pytest --slow $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
+
+test-engines: $(VENV)/.ready-engines ## run what is exported in ONNX Runtime, OpenVINO and llama.cpp
+	$(BIN)/python -m pytest --engines -m engines $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style, format and types
 	$(BIN)/ruff check .
@@ -54,4 +57,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP_INSTALL) --group dev
+	@touch $@
+
+$(VENV)/.ready-engines: $(VENV)/.ready-dev
+	$(PIP_INSTALL) --group engines
 	@touch $@

@@ -1,4 +1,4 @@
-"""The two options of our test suite: ``--slow`` runs the long tests too, ``--data-dir`` those on real data sets."""
+"""The options of our test suite: ``--slow`` runs the long tests too, ``--engines`` other programs, ``--data-dir`` real data."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+    parser.addoption("--engines", action="store_true", help="run exports in other programs, too")
     parser.addoption("--data-dir", type=Path, metavar="DIR", help="run the tests on real data, which lies in DIR")
 
 
@@ -24,7 +25,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
-    left_out = set() if config.getoption("--slow") else {"slow"}
+    left_out = {name for name in ("slow", "engines") if not config.getoption(f"--{name}")}
     if any(item.get_closest_marker("gpu") for item in items) and not has_gpu():
         left_out.add("gpu")
     deselected = [item for item in items if left_out & {marker.name for marker in item.iter_markers()}]

@@ -1,7 +1,7 @@
 """A file says in llama.cpp what the model says here."""
 
 import pytest
-from test_hf import BERT, MODELS, make, tokenizer  # noqa: F401
+from small_models import BERT, MODELS, make
 
 from bothways.checkpoints.checkpoint import load
 from bothways.errors import UserError
@@ -9,8 +9,8 @@ from bothways.exports.export import said
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.export import export
 
-pytest.importorskip("gguf")
-pytest.importorskip("xllamacpp")
+pytestmark = pytest.mark.engines
+
 GPTS = {
     "GPT": {},
     "grouped, untied": {"num_key_value_heads": 2, "tie_word_embeddings": False},
@@ -20,7 +20,7 @@ GPTS = {
 
 @pytest.mark.parametrize(("precision", "apart"), [("fp32", 1e-4), ("fp16", 0.02), ("q8_0", 0.2)])
 @pytest.mark.parametrize("name", GPTS)
-def test_the_other_program_says_the_same(tmp_path, tokenizer, name, precision, apart):  # noqa: F811
+def test_the_other_program_says_the_same(tmp_path, tokenizer, name, precision, apart):
     folder = make(tmp_path / "model", tokenizer, GPTS[name], {"language_model": 0})
     (difference,) = export(folder, format="gguf", out=tmp_path / "out", precision=precision)
     assert difference.spread > 0.3
@@ -35,7 +35,7 @@ def test_a_bert_gives_the_same_vectors(tmp_path):
     assert 0 < difference.largest < 1e-3
 
 
-def test_what_is_exported_comes_back(tmp_path, tokenizer):  # noqa: F811
+def test_what_is_exported_comes_back(tmp_path, tokenizer):
     folder = make(tmp_path / "model", tokenizer, {}, {"language_model": 0})
     export(folder, format="gguf", out=tmp_path / "out")
     before, after = load(folder), load(tmp_path / "out" / "model.gguf")
@@ -45,7 +45,7 @@ def test_what_is_exported_comes_back(tmp_path, tokenizer):  # noqa: F811
     assert after.tokenizer.encode("the old man, 我们") == asked[0]
 
 
-def test_what_has_no_place_is_refused(tmp_path, tokenizer):  # noqa: F811
+def test_what_has_no_place_is_refused(tmp_path, tokenizer):
     settings, heads = MODELS["our BERT"]
     folder = make(tmp_path / "model", tokenizer, settings, heads)
     with pytest.raises(UserError, match="gguf has no place for a model of the family eurobert"):

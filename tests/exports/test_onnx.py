@@ -2,18 +2,17 @@
 
 import numpy as np
 import pytest
-from test_hf import MODELS, make, tokenizer  # noqa: F401
+from small_models import MODELS, make
 
 from bothways.checkpoints.checkpoint import load
 from bothways.exports.export import said
 from bothways.verbs.export import export
 
-runtime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.engines
 
 
 @pytest.mark.parametrize("name", ["GPT", "GPT, classes", "our BERT, classes", "BERT", "embeddings"])
-def test_the_other_program_says_the_same(tmp_path, tokenizer, name):  # noqa: F811
+def test_the_other_program_says_the_same(tmp_path, tokenizer, name):
     settings, heads = MODELS[name]
     folder = make(tmp_path / "model", tokenizer, settings, heads)
     differences = export(folder, format="onnx", out=tmp_path / "out")
@@ -21,12 +20,12 @@ def test_the_other_program_says_the_same(tmp_path, tokenizer, name):  # noqa: F8
     assert all(each.spread > 0.01 and each.largest < 1e-4 for each in differences)
 
 
-def test_padding_changes_nothing(tmp_path, tokenizer):  # noqa: F811
+def test_padding_changes_nothing(tmp_path, tokenizer):
     settings, heads = MODELS["our BERT, classes"]
     folder = make(tmp_path / "model", tokenizer, settings, heads)
     export(folder, format="onnx", out=tmp_path / "out")
     sequences = [[5, 9, 11, 30], [7], [20, 21]]
-    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "out" / "model.onnx")
     ids, mask = np.zeros((3, 6), dtype=np.int64), np.zeros((3, 6), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)], mask[row, : len(sequence)] = sequence, 1
@@ -34,7 +33,7 @@ def test_padding_changes_nothing(tmp_path, tokenizer):  # noqa: F811
     np.testing.assert_allclose(logits, said(load(folder), sequences)["classification"], atol=1e-5)
 
 
-def test_whole_numbers_of_eight_bits(tmp_path, tokenizer):  # noqa: F811
+def test_whole_numbers_of_eight_bits(tmp_path, tokenizer):
     settings, heads = MODELS["our BERT, classes"]
     folder = make(tmp_path / "model", tokenizer, settings, heads)
     differences = export(folder, format="onnx", out=tmp_path / "out", precision="int8")

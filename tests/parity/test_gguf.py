@@ -2,6 +2,7 @@
 
 import json
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,6 @@ from bothways.checkpoints.gguf import MODULES, PARTS, PRE_TOKENIZERS
 from bothways.errors import DamagedFileError, UserError
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
-gguf = pytest.importorskip("gguf")
 TEXT = ["The old man and the sea.", "It's 1984, isn't it? 我们去北京。 naïve\n\n  two  spaces"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 

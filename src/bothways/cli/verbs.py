@@ -324,7 +324,9 @@ def generate(prompt: str, model: str, verify: bool, **options: Any) -> Answer:
 @model
 @click.option("--format", "format_", type=click.Choice(formats()), default="hf", help="Of which program.")
 @click.option("--out", type=FILE, required=True, metavar="DIR", help="Folder to make; an earlier export is replaced.")
-@click.option("--precision", metavar="NAME", help="Of the weights, such as fp16 or int8; the format's usual one if not given.")
+@click.option(
+    "--precision", metavar="NAME", help="Of the weights, such as fp16 or int8; the format's usual one if not given."
+)
 @verify
 @as_json
 def export(model: str, format_: str, out: Path, **options: Any) -> Answer:
