@@ -18,7 +18,7 @@ FLOORS = {
     "engine": ("training",),
     "uses": ("tasks",),
     "settings": ("experiment", "finetuning"),
-    "rooms": ("recipes", "evaluation", "explain", "safety", "serve"),
+    "rooms": ("recipes", "evaluation", "exports", "explain", "safety", "serve"),
     "front": ("auto", "advise"),
     "actions": ("verbs",),
     "door": ("__init__", "__main__", "cli"),
@@ -29,7 +29,7 @@ HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
 NO_TORCH = ("metrics", "execution", "text.preparation", "text.found.docstrings", "text.found.snownlp")
 ONLY_IN = {
-    "transformers": "checkpoints.huggingface",
+    "transformers": "exports",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "flask"), "serve"),
 }
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -185,7 +185,7 @@ def test_the_map_in_the_documentation_is_this_one():
         ("bothways.auto", "from bothways.advise import doctor", "auto and advise are siblings"),
         ("bothways.metrics.rouge", "import torch.nn as nn", "must work without torch"),
         ("bothways.text.preparation", "from torch import Tensor", "must work without torch"),
-        ("bothways.model.heads", "from transformers import BertModel", "only checkpoints.huggingface may import"),
+        ("bothways.model.heads", "from transformers import BertModel", "only exports may import"),
         ("bothways.cli", "import uvicorn", "only serve may import uvicorn"),
         ("bothways.text.utils", "", "says nothing of what is inside"),
         ("bothways.model.cache", "import pickle", "pickle runs code"),
@@ -218,7 +218,7 @@ def test_a_breach_is_found_and_explained(module, source, breach):
         ),
         ("bothways.config", "from bothways import errors"),
         ("bothways.cli", "import bothways\nfrom bothways import __version__, evaluate"),
-        ("bothways.checkpoints.huggingface.bert", "import transformers"),
+        ("bothways.exports.hf", "import transformers"),
         ("bothways.serve.app", "import fastapi, torch"),
         ("bothways.text.packing", "import torch"),
         ("bothways.discover", "import importlib\nimportlib.import_module(name)"),

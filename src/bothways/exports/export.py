@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -183,10 +182,3 @@ def one_by_one(ask: Callable[[Sequence[int]], Mapping[str, Any]], sequences: Seq
     """Ask about each sequence alone, without padding, and collect the answers by head."""
     each = [ask(sequence) for sequence in sequences]
     return {head: [np.asarray(answers[head]) for answers in each] for head in each[0]}
-
-
-def library(name: str) -> ModuleType:
-    """Import a library that is not everybody's, when an export needs it."""
-    import importlib
-
-    return importlib.import_module(name)

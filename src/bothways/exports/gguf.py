@@ -17,7 +17,7 @@ from bothways.checkpoints.checkpoint import Loaded
 from bothways.checkpoints.family import Family, family_for
 from bothways.checkpoints.weights import to_tensors
 from bothways.errors import UserError
-from bothways.exports.export import Answers, library, one_by_one
+from bothways.exports.export import Answers, one_by_one
 from bothways.inference.encode import encode, read_tokens
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
@@ -43,7 +43,6 @@ BERT_PARTS = {
     "output.LayerNorm": "layer_output_norm",
 }
 _CONTROL, _NORMAL = 3, 1  # types of tokens
-_MEAN = 1  # pooling
 
 
 def refuse(loaded: Loaded) -> None:
@@ -66,7 +65,8 @@ def refuse(loaded: Loaded) -> None:
 
 def write(loaded: Loaded, folder: Path, precision: str) -> None:
     """Write the one file."""
-    gguf = library("gguf")
+    import gguf
+
     assert loaded.tokenizer is not None
     family = family_for(loaded.model.config)
     values = family.write_config(loaded.model.config, {})
@@ -94,7 +94,9 @@ def _add_settings(writer: Any, values: Mapping[str, Any], architecture: str) -> 
     if architecture == "bert":
         writer.add_layer_norm_eps(values["layer_norm_eps"])
         writer.add_causal_attention(False)
-        writer.add_pooling_type(library("gguf").PoolingType(_MEAN))
+        from gguf import PoolingType
+
+        writer.add_pooling_type(PoolingType.MEAN)
         return
     writer.add_head_count_kv(values["num_key_value_heads"])
     writer.add_key_length(values["head_dim"])
@@ -166,7 +168,8 @@ def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Ask llama.cpp."""
-    llama = library("xllamacpp")
+    import xllamacpp as llama
+
     bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
     parameters = llama.CommonParams()
     parameters.model.path = str(folder / FILE)

@@ -10,7 +10,7 @@ from bothways.checkpoints.checkpoint import Loaded, save_checkpoint
 from bothways.checkpoints.family import family_for
 from bothways.checkpoints.files import read_object
 from bothways.errors import UserError
-from bothways.exports.export import Answers, library, one_by_one
+from bothways.exports.export import Answers, one_by_one
 
 PRECISIONS = {"fp32": 1e-4}
 NEEDS = {"transformers": "transformers"}
@@ -42,7 +42,8 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:  # noqa: ARG001
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:  # noqa: ARG001
     """Ask the class that ``config.json`` names."""
-    transformers = library("transformers")
+    import transformers
+
     name = str(read_object(folder / "config.json")["architectures"][0])
     model = getattr(transformers, name).from_pretrained(folder).eval()
 

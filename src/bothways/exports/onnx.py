@@ -9,7 +9,7 @@ import torch
 
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.exports._graph import INPUTS, Graph, by_head, outputs_of
-from bothways.exports.export import Answers, library, one_by_one
+from bothways.exports.export import Answers, one_by_one
 
 PRECISIONS = {"fp32": 1e-4, "int8": 0.5}
 NEEDS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx"}
@@ -39,8 +39,9 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:
     assert program is not None
     program.save(folder / FILE, external_data=False)
     if precision == "int8":
-        quantize = library("onnxruntime.quantization")
-        quantize.quantize_dynamic(folder / FILE, folder / "int8.onnx", weight_type=quantize.QuantType.QInt8)
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(folder / FILE, folder / "int8.onnx", weight_type=QuantType.QInt8)
         (folder / "int8.onnx").replace(folder / FILE)
     if loaded.tokenizer is not None:
         loaded.tokenizer.save(folder)
@@ -48,8 +49,9 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Ask ONNX Runtime."""
-    runtime = library("onnxruntime")
-    session = runtime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
     wanted = outputs_of(loaded.model)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.exports import onnx
 from bothways.exports._graph import by_head, outputs_of
-from bothways.exports.export import Answers, library, one_by_one
+from bothways.exports.export import Answers, one_by_one
 
 PRECISIONS = {"fp32": 1e-4, "fp16": 0.02}
 NEEDS = {"onnx": "onnx", "onnxscript": "onnx", "openvino": "openvino"}
@@ -22,15 +22,17 @@ def refuse(loaded: Loaded) -> None:
 
 def write(loaded: Loaded, folder: Path, precision: str) -> None:
     """Write the graph, with the tokenizer beside it."""
+    import openvino
+
     onnx.write(loaded, folder, "fp32")
-    openvino = library("openvino")
     openvino.save_model(openvino.convert_model(folder / onnx.FILE), folder / FILE, compress_to_fp16=precision == "fp16")
     (folder / onnx.FILE).unlink()
 
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Ask OpenVINO, in float32."""
-    openvino = library("openvino")
+    import openvino
+
     model = openvino.Core().compile_model(folder / FILE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     wanted = outputs_of(loaded.model)
 
