@@ -17,6 +17,12 @@ def is_plain_name(name: object) -> bool:
     return isinstance(name, str) and _PLAIN.fullmatch(name) is not None
 
 
+def is_plain_path(name: object) -> bool:
+    """Whether this names a file in the folder itself or in one directly below it."""
+    parts = name.split("/") if isinstance(name, str) else []
+    return 1 <= len(parts) <= 2 and all(map(is_plain_name, parts))
+
+
 def is_regular(file: Path) -> bool:
     """Whether this is a regular file and no link: what is read must lie in the folder itself.
 

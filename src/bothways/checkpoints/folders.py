@@ -105,7 +105,7 @@ def _is_damaged_step(folder: Path) -> bool:
 
 def _sync(folder: Path) -> None:
     """Make the files and the folder last through a power failure."""
-    for path in (*sorted(folder.iterdir()), folder):
+    for path in (*sorted(folder.rglob("*")), folder):
         _sync_one(path)
 
 

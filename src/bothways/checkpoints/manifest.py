@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.checkpoints.files import is_plain_name, is_regular, read_object
+from bothways.checkpoints.files import is_plain_path, is_regular, read_object
 from bothways.errors import DamagedFileError, UserError
 
 MANIFEST = "manifest.json"
@@ -16,11 +16,11 @@ VERSION = 1
 def write_manifest(folder: Path) -> None:
     """Write the manifest of all files that are in a folder."""
     files = {
-        file.name: {"size": file.stat().st_size, "sha256": _sha256(file)}
-        for file in sorted(folder.iterdir())
-        if file.name != MANIFEST
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file != folder / MANIFEST
     }
-    assert all(map(is_plain_name, files)), sorted(files)
+    assert all(map(is_plain_path, files)), sorted(files)
     # Without a last line break: cut short by a single byte, it is no JSON any more.
     (folder / MANIFEST).write_text(json.dumps({"version": VERSION, "files": files}, indent=2), encoding="utf-8")
 
@@ -57,9 +57,9 @@ def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
             f"{str(file)!r} has version {values.get('version')!r}, and this bothways reads {VERSION}: damaged, or of a "
             "newer bothways"
         )
-    if not isinstance(files, Mapping) or not all(is_plain_name(name) and _is_entry(files[name]) for name in files):
+    if not isinstance(files, Mapping) or not all(is_plain_path(name) and _is_entry(files[name]) for name in files):
         raise DamagedFileError(
-            f"{str(file)!r} must list names of files in its own folder, each with a size and a sha256"
+            f"{str(file)!r} must list names of files in its own folder or one below it, each with a size and a sha256"
         )
     return files
 
@@ -69,7 +69,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def _verify_file(file: Path, expected: Mapping[str, Any]) -> None:
-    if not is_regular(file):
+    if not is_regular(file) or file.parent.is_symlink():
         state = "is not a regular file" if file.is_symlink() or file.exists() else "is missing"
         raise DamagedFileError(f"{str(file)!r} {state}, and {MANIFEST} expects {expected['size']} bytes there")
     size = file.stat().st_size
