@@ -25,7 +25,7 @@ schedule is made for that number, though its users have to find that out by them
   or 3e-3.
 - Trainer with ``BertForMaskedLM``, as run_mlm with ``--max_seq_length 128``: ``trainer-lines`` is ``--line_by_line`` on
   sentences, 8 a step, padded to the longest of them; ``trainer-blocks`` joins the text, its default. Each at its defaults
-  (5e-5, float32, dropout 0.1) and at its best as above.
+  (5e-5, float32, dropout 0.1) and at its best as above; for lines, which learn best at lower rates, 1e-4, 3e-4 or 1e-3.
 
 Best learning rates are chosen by the held-out loss at ``--sweep-minutes``; the best one is then trained for all of the time.
 Peers have the memory allocator that their users have; with ``--allocator`` each best arm is run again with ours.

@@ -7,7 +7,7 @@ from typing import Any
 RATES = {
     "nanogpt": (6e-4, 1e-3, 3e-3),
     "trainer-gpt": (3e-4, 1e-3, 3e-3),
-    "trainer-lines": (3e-4, 1e-3, 3e-3),
+    "trainer-lines": (1e-4, 3e-4, 1e-3),
     "trainer-blocks": (3e-4, 1e-3, 3e-3),
 }
 PEERS = {"gpt": ("nanogpt", "trainer-gpt"), "bert": ("trainer-lines", "trainer-blocks")}
