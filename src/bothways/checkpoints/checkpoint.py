@@ -26,7 +26,7 @@ from bothways.checkpoints.gguf import ENDING, GGUF
 from bothways.checkpoints.hub import resolve
 from bothways.checkpoints.manifest import MANIFEST, verify_manifest
 from bothways.checkpoints.settings import left_over, put_back
-from bothways.checkpoints.tensors import WEIGHTS, StoredTensors, read_tensors, weight_files, write_tensors
+from bothways.checkpoints.tensors import WEIGHTS, Stored, StoredTensors, read_tensors, weight_files, write_tensors
 from bothways.checkpoints.weights import from_tensors, outputs, to_tensors
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
@@ -228,7 +228,7 @@ def load_checkpoint(
     config = put_back(family.read_config(values), extra.get("settings"))
     if attention is not None and config.hybrid:
         config = config.read_as(attention)
-    stored = file.tensors() if file else StoredTensors(weight_files(folder))
+    stored: Stored = file.tensors() if file else StoredTensors(weight_files(folder))
     wanted = _stored_heads(extra) if heads is None else heads
     fitted = from_tensors(stored, family, config, wanted, architectures=_read_architectures(values))
     if heads is None and fitted.new_heads:

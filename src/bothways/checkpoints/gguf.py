@@ -60,7 +60,7 @@ PRE_TOKENIZERS = {
     "llama-bpe": [{**_SPLIT, "pattern": {"Regex": _LLAMA3}}, _BYTES],
     "qwen2": [{**_SPLIT, "pattern": {"Regex": _QWEN2}}, _BYTES],
 }
-_CONTROL, _USER_DEFINED = 3, 4  # types of tokens
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
 
 
 class GGUF:
@@ -121,12 +121,8 @@ class GGUF:
                 f"the tokenizer in {str(self.file)!r} ({model}, {pre}) is not supported; supported: gpt2 with "
                 f"{', '.join(PRE_TOKENIZERS)}; put the model's tokenizer.json beside the file"
             )
-        tokens, kinds, merges = (
-            self._values.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")
-        )
-        if not all(isinstance(part, list) for part in (tokens, merges)):
-            raise DamagedFileError(f"{str(self.file)!r} has no list of tokens and merges")
-        kinds = kinds if isinstance(kinds, list) else [1] * len(tokens)
+        tokens, merges = (self._list(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
+        kinds = self._values.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
         unknown = self._values.get("tokenizer.ggml.unknown_token_id")
         special = [index for index, kind in enumerate(kinds) if kind in (_CONTROL, _USER_DEFINED)]
         plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -146,6 +142,12 @@ class GGUF:
             },
         }
         return Tokenizer(files.build(values, self.file))
+
+    def _list(self, name: str) -> list[Any]:
+        found = self._values.get(name)
+        if not isinstance(found, list):
+            raise DamagedFileError(f"{str(self.file)!r} has no list {name}")
+        return found
 
 
 class GGUFTensors:

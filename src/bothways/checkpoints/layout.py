@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from bothways.checkpoints.family import Family
 from bothways.checkpoints.names import Source, locate
-from bothways.checkpoints.tensors import StoredTensors
+from bothways.checkpoints.tensors import Stored
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import HEADS, Model
@@ -35,7 +35,7 @@ class Layout:
     """
 
     def __init__(
-        self, stored: StoredTensors, family: Family, config: TransformerConfig, architectures: Sequence[str] = ()
+        self, stored: Stored, family: Family, config: TransformerConfig, architectures: Sequence[str] = ()
     ) -> None:
         """Look at what is there.
 

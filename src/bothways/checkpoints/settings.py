@@ -79,6 +79,20 @@ def refuse(values: Mapping[str, Any], legal: Mapping[str, Any]) -> None:
             raise UserError(f"config.json: {name} = {values[name]!r} is not supported; supported: {value!r}")
 
 
+def divided_by_heads(config: TransformerConfig) -> TransformerConfig:
+    """Return the settings of a family in which heads share the hidden size evenly.
+
+    Raises:
+        UserError: they do not.
+    """
+    if config.hidden_size % config.num_attention_heads:
+        raise UserError(
+            f"config.json: hidden_size ({config.hidden_size}) must be a multiple of num_attention_heads "
+            f"({config.num_attention_heads})"
+        )
+    return config
+
+
 def survives(
     config: TransformerConfig,
     write_config: Callable[[TransformerConfig, Mapping[str, int]], Mapping[str, Any]],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,23 @@ from bothways.errors import DamagedFileError, UserError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Stored(Protocol):
+    """Tensors by name, whatever they are stored in."""
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """Know every tensor by another name from here on."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+
+    def read_weight(self, name: str) -> Tensor:
+        """Return a weight in float32."""
 
 
 class StoredTensors:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bothways.checkpoints.family import Family
 from bothways.checkpoints.layout import DECODER, Layout, outline, weight_shapes
 from bothways.checkpoints.names import locate
-from bothways.checkpoints.tensors import StoredTensors
+from bothways.checkpoints.tensors import Stored
 from bothways.errors import NonFiniteError, UserError, unknown
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import HEADS, Model
@@ -51,7 +51,7 @@ def to_tensors(model: Model, family: Family) -> dict[str, Tensor]:
 
 
 def from_tensors(
-    stored: StoredTensors,
+    stored: Stored,
     family: Family,
     config: TransformerConfig,
     heads: Mapping[str, int] | None,

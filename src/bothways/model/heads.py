@@ -5,7 +5,7 @@ A head reads only the positions that ``batch.targets[head].index`` names: the ma
 Shapes: N = B·T flattened positions, C = hidden_size, n indexed positions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from bothways.model.config import TransformerConfig
 from bothways.model.kernels import LARGEST_LOGITS, cross_entropy_in_chunks
 from bothways.model.transformer import Transformer, initialize, make_norm
 
-POOLERS = {"tanh": torch.tanh, "gelu": functional.gelu, "relu": functional.relu}
+POOLERS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": functional.gelu, "relu": functional.relu}
 
 
 def make_transform(config: TransformerConfig) -> nn.Sequential:

@@ -51,7 +51,8 @@ class Transformer(nn.Module):
         key_sequence_ids = batch.sequence_ids if cache is None else cache.extend(batch.sequence_ids)
         hidden_states = self.embed(batch)
         shared: dict[bool, tuple[Mask, Rotation | None]] = {}  # by all local layers, and by all others
-        for local in {layer.local for layer in self.layers}:
+        kinds = [self.config.is_local(number) for number in range(len(self.layers))]
+        for local in set(kinds):
             mask = visible(
                 batch.sequence_ids,
                 batch.reach,
@@ -67,8 +68,8 @@ class Transformer(nn.Module):
                 rotate_by(batch.position_ids, self.config.size_of_head, theta, hidden_states) if rotates else None
             )
             shared[local] = mask, rotation
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, *shared[layer.local], cache)
+        for layer, local in zip(self.layers, kinds, strict=True):
+            hidden_states = layer(hidden_states, *shared[local], cache)
         return self.norm(hidden_states) if self.config.norm_position == "pre" else hidden_states
 
     def embed(self, batch: Batch) -> Tensor:
@@ -90,7 +91,6 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
         self.norm_first = config.norm_position == "pre"
-        self.local = config.is_local(index)
         self.dropout = nn.Dropout(config.hidden_dropout)
         is_normed = self.norm_first and config.norm_embeddings and index == 0
         self.attention_norm = nn.Identity() if is_normed else make_norm(config)

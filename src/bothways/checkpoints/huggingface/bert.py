@@ -112,17 +112,30 @@ def write_trunk(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def _architecture(config: TransformerConfig, heads: Mapping[str, int]) -> str:
-    pooled = pools(config)
-    if "classification" in heads and pooled:
-        return "BertForSequenceClassification"
-    if "token_classification" in heads:
-        return "BertForTokenClassification"
-    if "span" in heads:
-        return "BertForQuestionAnswering"
-    if "language_model" in heads:
-        return "BertForPreTraining" if "next_sentence" in heads and pooled else "BertForMaskedLM"
-    return "BertForNextSentencePrediction" if "next_sentence" in heads and pooled else "BertModel"
+def kind_of(heads: Collection[str], *, pools: bool) -> str:
+    """Return how the class for these heads is called after the name of its family.
+
+    Args:
+        heads: of the model.
+        pools: sequences are read as the family reads them.
+    """
+    kinds = {
+        "ForSequenceClassification": "classification" in heads and pools,
+        "ForTokenClassification": "token_classification" in heads,
+        "ForQuestionAnswering": "span" in heads,
+        "ForMaskedLM": "language_model" in heads,
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "Model")
+
+
+def _architecture(config: TransformerConfig, heads: Collection[str]) -> str:
+    pairs = "next_sentence" in heads and pools(config)
+    kind = kind_of(heads, pools=pools(config))
+    if kind == "ForMaskedLM" and pairs:
+        kind = "ForPreTraining"
+    if kind == "Model" and pairs:
+        kind = "ForNextSentencePrediction"
+    return f"Bert{kind}"
 
 
 def represents(config: TransformerConfig) -> bool:

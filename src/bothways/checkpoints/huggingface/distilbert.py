@@ -6,6 +6,7 @@ Reference: Sanh et al. 2019.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from bothways.checkpoints.huggingface import bert
 from bothways.checkpoints.names import Entry, entries
 from bothways.checkpoints.settings import read_choice, read_settings, survives
 from bothways.model.config import TransformerConfig
@@ -77,15 +78,8 @@ def read_config(values: Mapping[str, Any]) -> TransformerConfig:
 
 def write_config(config: TransformerConfig, heads: Mapping[str, int]) -> dict[str, Any]:
     """Return Hugging Face's ``config.json`` for a trunk and its heads."""
-    kinds = {
-        "ForSequenceClassification": "classification" in heads and pools(config),
-        "ForTokenClassification": "token_classification" in heads,
-        "ForQuestionAnswering": "span" in heads,
-        "ForMaskedLM": "language_model" in heads,
-    }
-    kind = next((kind for kind, fits in kinds.items() if fits), "Model")
     return {
-        "architectures": [f"DistilBert{kind}"],
+        "architectures": [f"DistilBert{bert.kind_of(heads, pools=pools(config))}"],
         "model_type": MODEL_TYPE,
         **{theirs: getattr(config, ours) for ours, theirs in FIELDS.items()},
         "activation": config.activation,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bothways.checkpoints.names import Entry, entries
-from bothways.checkpoints.settings import read_choice, read_settings, refuse, survives
+from bothways.checkpoints.settings import divided_by_heads, read_choice, read_settings, refuse, survives
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 
@@ -73,12 +73,7 @@ def read_trunk(values: Mapping[str, Any], **fixed: Any) -> TransformerConfig:
     config = read_settings(
         values, FIELDS, activation=activation, rope_theta=read_rope_theta(values), **{**absent, **fixed}
     )
-    if config.hidden_size % config.num_attention_heads:
-        raise UserError(
-            f"config.json: hidden_size ({config.hidden_size}) must be a multiple of num_attention_heads "
-            f"({config.num_attention_heads})"
-        )
-    return config
+    return divided_by_heads(config)
 
 
 def read_rope_theta(values: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bothways.checkpoints.names import Entry, entries
-from bothways.checkpoints.settings import read_choice, read_settings, refuse, survives
+from bothways.checkpoints.settings import divided_by_heads, read_choice, read_settings, refuse, survives
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 
@@ -101,12 +101,7 @@ def read_trunk(values: Mapping[str, Any], **fixed: Any) -> TransformerConfig:
         hidden_dropout=values.get("classifier_dropout", 0.0),
         **fixed,
     )
-    if config.hidden_size % config.num_attention_heads:
-        raise UserError(
-            f"config.json: hidden_size ({config.hidden_size}) must be a multiple of num_attention_heads "
-            f"({config.num_attention_heads})"
-        )
-    return config
+    return divided_by_heads(config)
 
 
 def read_window(values: Mapping[str, Any]) -> int:
@@ -130,7 +125,7 @@ def _read_pattern(values: Mapping[str, Any]) -> int:
     kinds = values.get("layer_types")
     every = values.get("global_attn_every_n_layers", 3)
     if kinds is None:
-        return every  # type: ignore[no-any-return]  # checked with the other numbers
+        return every  # checked with the other numbers
     if not isinstance(kinds, list) or not kinds or set(map(str, kinds)) - set(THETAS):
         raise UserError(f"config.json: layer_types must be a list of {' and '.join(map(repr, THETAS))}, not {kinds!r}")
     full = [layer for layer, kind in enumerate(kinds) if kind == "full_attention"]

@@ -61,16 +61,9 @@ def write_config(config: TransformerConfig, heads: Mapping[str, int]) -> dict[st
 
 def write(config: TransformerConfig, heads: Mapping[str, int], model_type: str, name: str) -> dict[str, Any]:
     """Return the ``config.json`` of RoBERTa or of a family that differs from it in name alone."""
-    kinds = {
-        "ForSequenceClassification": "classification" in heads and bert.pools(config),
-        "ForTokenClassification": "token_classification" in heads,
-        "ForQuestionAnswering": "span" in heads,
-        "ForMaskedLM": "language_model" in heads,
-    }
-    kind = next((kind for kind, fits in kinds.items() if fits), "Model")
     return {
         **bert.write_trunk(config),
-        "architectures": [f"{name}{kind}"],
+        "architectures": [f"{name}{bert.kind_of(heads, pools=bert.pools(config))}"],
         "model_type": model_type,
         "max_position_embeddings": config.position_offset + config.max_position_embeddings,
         "pad_token_id": PADDING,
