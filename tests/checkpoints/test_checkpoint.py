@@ -338,7 +338,7 @@ def test_settings_of_another_size_are_refused(tmp_path, make_model):
     [
         (
             {"model_type": "robert"},
-            r"unknown model_type in config\.json 'robert'; legal: .*bert.* Did you mean 'eurobert'",
+            r"unknown model_type in config\.json 'robert'; legal: .*bert.* Did you mean 'roberta'",
         ),
         ({"model_type": None}, "unknown model_type"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 10,000, not 1000000000"),

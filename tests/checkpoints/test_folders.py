@@ -1,6 +1,7 @@
 """Damage is always noticed, and a crash at any moment never costs what was there before."""
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -126,13 +127,32 @@ def test_a_file_that_was_slipped_in_is_noticed_and_a_stranger_is_not_read(whole)
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../state.json", "a/b", "..", ".", "", ".hidden", "a\\b", "a\x00b", "é"]
+    "name", ["/etc/passwd", "../state.json", "a/b/c", "a/../b", "a/", "..", ".", "", ".hidden", "a\\b", "a\x00b", "é"]
 )
 def test_a_manifest_reaches_nothing_outside_its_folder(whole, name):
     values = json.loads((whole / "manifest.json").read_text())
     values["files"][name] = {"size": 1, "sha256": "0" * 64}
     (whole / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(DamagedFileError, match="names of files in its own folder"):
+        load_checkpoint(whole)
+
+
+def test_a_folder_below_is_checked_too_and_must_be_no_link(whole, tmp_path):
+    values = json.loads((whole / "manifest.json").read_text())
+    (tmp_path / "elsewhere").mkdir()
+    for place in (whole / "below", tmp_path / "elsewhere"):
+        place.mkdir(exist_ok=True)
+        (place / "config.json").write_text("{}")
+    entry = {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    values["files"]["below/config.json"] = entry
+    (whole / "manifest.json").write_text(json.dumps(values))
+    assert load_checkpoint(whole)
+    (whole / "below" / "config.json").write_text("[]")
+    with pytest.raises(DamagedFileError, match=r"below/config\.json' is damaged"):
+        load_checkpoint(whole)
+    shutil.rmtree(whole / "below")
+    (whole / "below").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedFileError, match=r"below/config\.json' is not a regular file"):
         load_checkpoint(whole)
 
 

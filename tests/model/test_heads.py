@@ -118,7 +118,14 @@ def test_a_head_answers_at_each_index(make_model, name, outputs, size):
 
 
 def test_every_kind_of_head_is_tried_here():
-    assert set(HEADS) == {"language_model", "classification", "next_sentence", "span", "embedding"}
+    assert set(HEADS) == {
+        "language_model",
+        "classification",
+        "next_sentence",
+        "token_classification",
+        "span",
+        "embedding",
+    }
 
 
 def test_a_head_reads_the_targets_of_the_batch_unless_told_otherwise(make_model):
@@ -199,6 +206,16 @@ def test_the_classifier_drops_out_in_training_only(make_config):
 
 def test_a_span_has_a_first_and_a_last_token(make_config):
     assert TokenHead(make_config(), 0).output.weight.shape == (2, 16)
+
+
+def test_classes_of_tokens_may_be_read_through_a_dense_layer_and_a_norm(make_config):
+    torch.manual_seed(0)
+    plain, through = (TokenHead(make_config(head_transform=True, pooler=pooler), 5) for pooler in ("tanh", "transform"))
+    states = torch.randn(7, 16)
+    index = torch.tensor([6, 0])
+    assert torch.equal(plain(states, None, index), plain.output(states[index]))
+    assert torch.equal(through(states, None, index), through.output(through.transform(states[index])))
+    assert through(states, None, index).shape == (2, 5)
 
 
 def test_a_head_that_does_not_exist_is_refused(make_config):

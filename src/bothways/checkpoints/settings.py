@@ -109,6 +109,7 @@ def _computes(config: TransformerConfig) -> dict[str, Any]:
     """Return what decides the function of a trunk, implied sizes spelled out."""
     values = {name: value for name, value in config.to_dict().items() if name not in FREE}
     values |= {"head_size": config.size_of_head, "num_key_value_heads": config.key_value_heads}
+    values["global_every"] = min(config.global_every, config.num_hidden_layers)
     for name in _without_meaning(config):
         del values[name]
     return values

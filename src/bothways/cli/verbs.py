@@ -322,24 +322,24 @@ def generate(prompt: str, model: str, verify: bool, **options: Any) -> Answer:
 
 @command.command(cls=Verb, epilog="bothways export --model gpt --format gguf --out gpt-gguf")
 @model
-@click.option("--format", "format_", type=click.Choice(formats()), default="hf", help="Of which program.")
+@click.option("--format", type=click.Choice(formats()), default="hf", help="Of which program.")
 @click.option("--out", type=FILE, required=True, metavar="DIR", help="Folder to make; an earlier export is replaced.")
 @click.option(
     "--precision", metavar="NAME", help="Of the weights, such as fp16 or int8; the format's usual one if not given."
 )
 @verify
 @as_json
-def export(model: str, format_: str, out: Path, **options: Any) -> Answer:
+def export(model: str, format: str, out: Path, **options: Any) -> Answer:  # noqa: A002
     """Write a model for another program, and prove that both say the same.
 
     Both are asked about the same tokens. The largest difference is shown, and where it is too large nothing is written.
     """
-    differences = bothways.export(model, format=format_, out=out, **options)
+    differences = bothways.export(model, format=format, out=out, **options)
     values = [{**asdict(each), "relative": each.relative} for each in differences]
     lines = [[each.head, f"{each.largest:.3g}", f"{each.spread:.3g}", f"{each.relative:.3g}"] for each in differences]
     head = ["head", "largest difference", "standard deviation", "ratio"]
-    shown = [table(lines, columns=head), f"Written: {out} ({format_}), which says the same as the model"]
-    return Answer(values={"out": str(out), "format": format_, "differences": values}, shown=shown)
+    shown = [table(lines, columns=head), f"Written: {out} ({format}), which says the same as the model"]
+    return Answer(values={"out": str(out), "format": format, "differences": values}, shown=shown)
 
 
 @command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")
