@@ -6,10 +6,12 @@ The folder of data holds ``eval/blimp/blimp.tar.zst`` and ``eval/zhoblimp/zhobli
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from bothways import progress
 from bothways.checkpoints.checkpoint import load
+from bothways.errors import UserError
 from bothways.evaluation.linguistic import measure_pairs, ratios, read_pairs, table
 from bothways.tasks.minimal_pairs import MinimalPairs
 from bothways.training.machine import default_device, describe_machine
@@ -29,7 +31,10 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, help="write everything, paradigms too, to this JSON file")
     options = parser.parse_args()
 
-    examples = read_pairs(options.data_dir / ARCHIVES[options.language], limit=options.limit)
+    try:
+        examples = read_pairs(options.data_dir / ARCHIVES[options.language], limit=options.limit)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
     measured = []
     for name in options.model:
         loaded = load(name)
