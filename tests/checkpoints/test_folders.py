@@ -137,6 +137,11 @@ def test_a_manifest_reaches_nothing_outside_its_folder(whole, name):
         load_checkpoint(whole)
 
 
+def test_a_checkpoint_may_be_had_through_a_link_to_its_folder(whole, tmp_path):
+    (tmp_path / "link").symlink_to(whole)
+    assert load_checkpoint(tmp_path / "link")
+
+
 def test_a_folder_below_is_checked_too_and_must_be_no_link(whole, tmp_path):
     values = json.loads((whole / "manifest.json").read_text())
     (tmp_path / "elsewhere").mkdir()

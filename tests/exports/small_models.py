@@ -27,6 +27,7 @@ MODELS = {
     "our BERT": (OURS, {"language_model": 0}),
     "our BERT, classes": (OURS, {"classification": 3}),
     "BERT": (BERT, {"language_model": 0, "next_sentence": 2}),
+    "BERT, next sentences": (BERT, {"next_sentence": 2}),
     "BERT, classes": (BERT, {"classification": 3}),
     "BERT, answers": (BERT, {"span": 2}),
     "BERT, tokens": (BERT, {"token_classification": 5}),

@@ -50,6 +50,9 @@ def test_what_has_no_place_is_refused(tmp_path, tokenizer):
     folder = make(tmp_path / "model", tokenizer, settings, heads)
     with pytest.raises(UserError, match="gguf has no place for a model of the family eurobert"):
         export(folder, format="gguf", out=tmp_path / "out")
+    cased = Tokenizer.train(["We go there today"] * 20, kind="wordpiece", vocab_size=60, exact=False, lowercase=False)
+    with pytest.raises(UserError, match=r"would cut text into other tokens"):
+        export(make(tmp_path / "cased", cased, BERT, {"language_model": 0}), format="gguf", out=tmp_path / "out")
     classes = make(tmp_path / "classes", tokenizer, *MODELS["GPT, classes"])
     with pytest.raises(UserError, match="language model head"):
         export(classes, format="gguf", out=tmp_path / "out")

@@ -61,6 +61,11 @@ def refuse(loaded: Loaded) -> None:
     kind = "wordpiece" if family.MODEL_TYPE == "bert" else "bpe"
     if loaded.tokenizer is None or loaded.tokenizer.kind != kind:
         raise UserError(f"gguf holds such a model with a {kind} tokenizer, and this model has another, or none")
+    if _cut_by(loaded.tokenizer) is None:
+        raise UserError(
+            "llama.cpp would cut text into other tokens than this model's tokenizer does: it knows BPE as it is cut by "
+            f"{', '.join(reading.PRE_TOKENIZERS)}, without a normalizer, and WordPiece in lower case"
+        )
 
 
 def write(loaded: Loaded, folder: Path, precision: str) -> None:
@@ -106,6 +111,21 @@ def _add_settings(writer: Any, values: Mapping[str, Any], architecture: str) -> 
     writer.add_layer_norm_rms_eps(values["rms_norm_eps"])
 
 
+def _cut_by(tokenizer: Tokenizer) -> str | None:
+    """Return what llama.cpp calls the way in which text is cut before it is tokenized; None: it does not know it."""
+    values = json.loads(tokenizer.backend.to_str())
+    normalizer, cutter = values["normalizer"], values["pre_tokenizer"]
+    if tokenizer.kind == "wordpiece":
+        return "default" if normalizer and normalizer.get("lowercase") else None
+    parts = cutter.get("pretokenizers", [cutter]) if cutter else []
+
+    def essence(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: value for name, value in part.items() if name != "trim_offsets"} for part in found]
+
+    known = (name for name, theirs in reading.PRE_TOKENIZERS.items() if essence(theirs) == essence(parts))
+    return None if normalizer else next(known, None)
+
+
 def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
     vocabulary = tokenizer.backend.get_vocab()
     tokens = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
@@ -116,7 +136,7 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
             token if index in special else word for index, (token, word) in enumerate(zip(tokens, words, strict=True))
         ]
     writer.add_tokenizer_model("bert" if bert else "gpt2")
-    writer.add_tokenizer_pre("default" if bert else "gpt-2")
+    writer.add_tokenizer_pre(_cut_by(tokenizer))
     writer.add_token_list(tokens)
     writer.add_token_types([_CONTROL if index in special else _NORMAL for index in range(len(tokens))])
     if bert:
@@ -124,10 +144,16 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
     else:
         merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
         writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    roles = {"bos": "bos", "eos": "eos", "pad": "pad", "unk": "unk", "sep": "sep", "cls": "bos", "mask": "mask"}
-    for role, index in tokenizer.special_ids.items():
-        if not (bert and role == "bos"):
-            getattr(writer, f"add_{roles[role]}_token_id")(index) if not (role == "cls" and not bert) else None
+    adders = {
+        "cls" if bert else "bos": writer.add_bos_token_id,
+        "eos": writer.add_eos_token_id,
+        "pad": writer.add_pad_token_id,
+        "unk": writer.add_unk_token_id,
+        "sep": writer.add_sep_token_id,
+        "mask": writer.add_mask_token_id,
+    }
+    for role in adders.keys() & tokenizer.special_ids.keys():
+        adders[role](tokenizer.special_ids[role])
     writer.add_add_bos_token("bos" in tokenizer.special_ids or bert)
     writer.add_add_eos_token(bert)
 

@@ -15,14 +15,6 @@ from bothways.exports.export import Answers, one_by_one
 PRECISIONS = {"fp32": 1e-4}
 NEEDS = {"transformers": "transformers"}
 
-LOGITS = {
-    "ForSequenceClassification": "classification",
-    "ForTokenClassification": "token_classification",
-    "ForCausalLM": "language_model",
-    "LMHeadModel": "language_model",
-    "ForMaskedLM": "language_model",
-}
-
 
 def refuse(loaded: Loaded) -> None:
     """Refuse a trunk that no published family computes."""
@@ -41,26 +33,36 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:  # noqa: ARG001
 
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:  # noqa: ARG001
-    """Ask the class that ``config.json`` names."""
+    """Ask what the Auto classes of ``transformers`` make of the folder."""
     import transformers
 
+    classes = {
+        "ForSequenceClassification": (transformers.AutoModelForSequenceClassification, "classification"),
+        "ForTokenClassification": (transformers.AutoModelForTokenClassification, "token_classification"),
+        "ForQuestionAnswering": (transformers.AutoModelForQuestionAnswering, "span"),
+        "ForPreTraining": (transformers.AutoModelForPreTraining, "language_model"),
+        "ForNextSentencePrediction": (transformers.AutoModelForNextSentencePrediction, "next_sentence"),
+        "ForCausalLM": (transformers.AutoModelForCausalLM, "language_model"),
+        "LMHeadModel": (transformers.AutoModelForCausalLM, "language_model"),
+        "ForMaskedLM": (transformers.AutoModelForMaskedLM, "language_model"),
+        "Model": (transformers.AutoModel, "embedding"),
+    }
     name = str(read_object(folder / "config.json")["architectures"][0])
-    model = getattr(transformers, name).from_pretrained(folder).eval()
+    opener, head = next(found for end, found in classes.items() if name.endswith(end))
+    model = opener.from_pretrained(folder, trust_remote_code=False)
+    assert type(model).__name__ == name, (type(model).__name__, name)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
         with torch.inference_mode():
             outputs = model(input_ids=torch.tensor([sequence]))
-        if name.endswith("ForQuestionAnswering"):
-            return {"span": torch.stack((outputs.start_logits, outputs.end_logits), dim=-1)[0].numpy()}
-        if "prediction_logits" in outputs:  # BertForPreTraining
-            return {
-                "language_model": outputs.prediction_logits[0].numpy(),
-                "next_sentence": outputs.seq_relationship_logits[0].numpy(),
-            }
-        head = next((head for end, head in LOGITS.items() if name.endswith(end)), None)
-        if head is None:
+        if head == "span":
+            return {head: torch.stack((outputs.start_logits, outputs.end_logits), dim=-1)[0].numpy()}
+        if head == "embedding":
             mean = outputs.last_hidden_state[0].mean(0)
-            return {"embedding": torch.nn.functional.normalize(mean, dim=0).numpy()}
+            return {head: torch.nn.functional.normalize(mean, dim=0).numpy()}
+        if "prediction_logits" in outputs:
+            pair = outputs.seq_relationship_logits[0].numpy()
+            return {head: outputs.prediction_logits[0].numpy(), "next_sentence": pair}
         return {head: outputs.logits[0].numpy()}
 
     return one_by_one(ask, sequences)
