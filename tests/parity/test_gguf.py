@@ -25,8 +25,9 @@ def bpe():
 
 def make_llama(vocab_size, **settings):
     torch.manual_seed(0)
+    settings = {"num_key_value_heads": 2, **settings}
     config = transformers.LlamaConfig(
-        **SIZES, vocab_size=vocab_size, max_position_embeddings=64, num_key_value_heads=2, rope_theta=500.0, **settings
+        **SIZES, vocab_size=vocab_size, max_position_embeddings=64, rope_theta=500.0, **settings
     )
     model = transformers.LlamaForCausalLM(config).eval()
     with torch.no_grad():
@@ -48,7 +49,8 @@ def write(file, model, tokenizer, *, kind=None, pre="gpt-2", architecture="llama
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    if config.num_key_value_heads != config.num_attention_heads:
+        writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -110,6 +112,14 @@ def test_same_logits(tmp_path, bpe, tied, kind):
     assert loaded.model.config.tie_word_embeddings is tied
     assert [loaded.tokenizer.encode(text) for text in TEXT] == [bpe.encode(text) for text in TEXT]
     assert loaded.tokenizer.decode(loaded.tokenizer.encode(TEXT[1])) == TEXT[1]
+
+
+def test_where_nothing_is_said_of_key_heads_there_are_as_many(tmp_path, bpe):
+    model = make_llama(len(bpe), num_key_value_heads=4)
+    loaded = load(write(tmp_path / "model.gguf", model, bpe))
+    ids = bpe.encode(TEXT[0])
+    with torch.no_grad():
+        torch.testing.assert_close(logits(loaded, ids), model(torch.tensor([ids])).logits[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)

@@ -101,10 +101,9 @@ class GGUF:
 
     def tensors(self) -> "GGUFTensors":
         """Return the weights under Hugging Face's names."""
-        heads = {
-            part: int(self._values.get(f"{self._architecture}.attention.{name}", 0))
-            for part, name in (("attn_q", "head_count"), ("attn_k", "head_count_kv"))
-        }
+        config = self.config()  # whose sizes have been checked before any tensor is read
+        queries = config.get("num_attention_heads", 0)
+        heads = {"attn_q": queries, "attn_k": config.get("num_key_value_heads", queries)}
         return GGUFTensors(self.file, self._tensors, heads if self._architecture in TURNED else {})
 
     def tokenizer(self) -> Tokenizer:
@@ -124,6 +123,12 @@ class GGUF:
         tokens, merges = (self._list(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
         kinds = self._values.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
         unknown = self._values.get("tokenizer.ggml.unknown_token_id")
+        if (
+            not isinstance(kinds, list)
+            or len(kinds) != len(tokens)
+            or not all(isinstance(token, str) for token in tokens)
+        ):
+            raise DamagedFileError(f"{str(self.file)!r} has tokens that are no texts, or not one type for each")
         special = [index for index, kind in enumerate(kinds) if kind in (_CONTROL, _USER_DEFINED)]
         plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
         values = {
@@ -162,7 +167,9 @@ class GGUFTensors:
             heads: part to its number of heads, where its rows are in llama.cpp's order.
         """
         self._file, self._heads = file, heads
-        self._tensors = {_name(name): (name.split(".")[-2], tensor) for name, tensor in tensors.items()}
+        self._tensors = {
+            _name(name): (name.rpartition(".")[0].rpartition(".")[2], tensor) for name, tensor in tensors.items()
+        }
 
     def rename(self, new_name: Callable[[str], str]) -> None:
         """Know every tensor by another name from here on."""
