@@ -11,8 +11,13 @@ __version__ = "0.1.0"
 
 # Public name to the module, below the package, that defines it under the same name.
 _HOMES = {
-    "AutoModelForSequenceClassification": "auto",
-    "AutoTokenizer": "auto",
+    "AutoModel": "auto.encoder",
+    "AutoModelForCausalLM": "auto.causal_lm",
+    "AutoModelForMaskedLM": "auto.masked_lm",
+    "AutoModelForQuestionAnswering": "auto.question_answering",
+    "AutoModelForSequenceClassification": "auto.classifier",
+    "AutoModelForTokenClassification": "auto.token_classifier",
+    "AutoTokenizer": "auto.tokenizer",
     "BothwaysError": "errors",
     "Tokenizer": "text.tokenizing.tokenizer",
     "UserError": "errors",

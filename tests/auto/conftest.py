@@ -33,7 +33,7 @@ FAMILIES = {
 LEARN = {"epochs": 3, "batch_size": 8, "learning_rate": 2e-3, "progress": False}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
 

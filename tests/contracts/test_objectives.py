@@ -16,6 +16,7 @@ from bothways.objectives.contrastive import Contrastive
 from bothways.objectives.hybrid import Hybrid
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.objectives.span import Span
+from bothways.objectives.token_classification import TokenClassification
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.trainer import Trainer
 
@@ -82,6 +83,14 @@ def span():
     return Case(Span(), rows, {"span": 4})
 
 
+def token_classification():
+    rows = []
+    for text, values in zip(TEXTS, ((0, 1), (2, 2), (1, 0), (2, 1)), strict=True):
+        target = Target(index=np.array([0, 2]), value=np.array(values))
+        rows.append(row(text, "bidirectional", targets={"token_classification": target}))
+    return Case(TokenClassification(num_labels=3), rows, {"token_classification": 8})
+
+
 def contrastive():
     rows = []
     for query, document in zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True):
@@ -91,7 +100,7 @@ def contrastive():
     return Case(Contrastive(), rows, {"contrastive": 4})
 
 
-CASES = {case.__name__: case for case in (causal_lm, masked_lm, hybrid, classification, span, contrastive)}
+CASES = {case.__name__: case for case in (causal_lm, masked_lm, hybrid, classification, token_classification, span, contrastive)}
 
 
 @pytest.fixture(params=discover.names("objectives"))

@@ -3,99 +3,36 @@
 Shapes: n texts, k classes.
 """
 
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bothways.auto.examples import Examples, read_examples, read_rows
-from bothways.auto.fitting import HEAD, default_learning_rate, fit_rows, replace_head, with_classes
-from bothways.auto.labels import KINDS, Label, held_out, listed, positions, reading_of, two_or_more
-from bothways.auto.tokenizer import AutoTokenizer
-from bothways.checkpoints.checkpoint import Loaded, load, save_checkpoint
-from bothways.checkpoints.weights import outputs
+from bothways.auto.fitting import Options, fit_rows, share_to_hold_out
+from bothways.auto.labelled import Labelled
+from bothways.auto.labels import held_out, positions
+from bothways.batch import Row, Target
 from bothways.errors import UserError
-from bothways.finetuning import Finetuning
 from bothways.inference.encode import read_head
 from bothways.metrics.accuracy import accuracy
-from bothways.model.heads import Model
+from bothways.metrics.macro_f1 import macro_f1
+from bothways.model.config import TransformerConfig
 from bothways.objectives.classification import Classification
 from bothways.progress import display, note
 from bothways.tasks.task import precision_of, softmax
-from bothways.training.machine import default_device
-from bothways.training.trainer import Trained
 
-FEWEST = 200  # examples from which on some are held out without being asked for
-SHARE = 0.1  # of the examples
-MOST = 2000  # examples to hold out: the standard error of an accuracy is then under 1.2 points
-
-LABEL_TYPE = "label_type"  # in config.json, where labels are text: what they were; null: the head is untrained
+HEAD = "classification"
 
 
-class AutoModelForSequenceClassification:
-    """A text classifier.
+class AutoModelForSequenceClassification(Labelled):
+    """A text classifier."""
 
-    Attributes:
-        model: trunk and classification head.
-        tokenizer: for raw texts; None if the checkpoint has none.
-        trained: what came of the last ``fit``: steps, seconds, each epoch's validation; None before.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        *,
-        tokenizer: AutoTokenizer | None = None,
-        labels: tuple[Label, ...] | None = None,
-        num_labels: int | None = None,
-    ) -> None:
-        """Put together what ``from_pretrained`` loads.
-
-        Args:
-            model: has a classification head.
-            tokenizer: of the model.
-            labels: of the head's outputs, in their order; None: the head is untrained.
-            num_labels: outputs of the head, where they were chosen and labels 0, 1, 2, … shall keep them.
-        """
-        self.model = model
-        self.tokenizer = tokenizer
-        self.trained: Trained | None = None
-        self._labels = labels
-        self._num_labels = num_labels
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, num_labels: int | None = None) -> Self:
-        """Load a model onto the best device there is.
-
-        Args:
-            name_or_folder: a run, a folder, or the name of a model on the Hugging Face Hub, which is downloaded unless
-                it is cached.
-            num_labels: classes of a new head; None: those of the stored head, or without one those that ``fit`` finds.
-        Raises:
-            UserError: there is no such model.
-        """
-        if num_labels is not None and (not isinstance(num_labels, int) or num_labels < 2):
-            raise UserError(f"num_labels must be a whole number of at least 2, not {num_labels!r}")
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            loaded = load(name_or_folder, heads={HEAD: num_labels or 0}, attention="bidirectional")
-        tokenizer = AutoTokenizer.of_model(loaded.tokenizer, loaded.folder) if loaded.tokenizer else None
-        model = loaded.model.eval().to(default_device())
-        return cls(model, tokenizer=tokenizer, labels=_stored_labels(loaded), num_labels=num_labels)
-
-    @property
-    def labels(self) -> tuple[Label, ...] | None:
-        """The labels that can be predicted, in the order of the probabilities; None before the first ``fit``."""
-        return self._labels
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The labels as an array [k], under scikit-learn's name for them; there is none before the first ``fit``."""
-        if self._labels is None:
-            raise AttributeError("classes_ is there after fit")
-        return np.array(self._labels)
+    HEAD: ClassVar[str | None] = HEAD
 
     def fit(
         self,
@@ -132,14 +69,16 @@ class AutoModelForSequenceClassification:
             UserError: the inputs or labels cannot be used, or do not fit each other; the message says where and why.
             NonFiniteError: the learning rate was far too high.
         """
-        rate = default_learning_rate(self.model.config) if learning_rate is None else learning_rate
-        settings = _settings(epochs, batch_size, rate, seed)
+        options = Options(
+            validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
+        )
+        settings = options.settings(self.model.config)
         with display(progress):
             examples = self._examples(inputs, labels)
             training, validating = self._split(examples, validation, seed)
             classes = self._classes_for(training.labels)
             learnt, measured = (
-                with_classes(part.rows, positions(part.labels, classes), self.model.config) if part.rows else []
+                _with_classes(part.rows, positions(part.labels, classes), self.model.config) if part.rows else []
                 for part in (training, validating)
             )
             self._become(classes, seed)
@@ -171,37 +110,17 @@ class AutoModelForSequenceClassification:
         Raises:
             UserError: as ``predict``, or a label is none of the model's.
         """
+        return self.evaluate(inputs, labels, progress=progress)["accuracy"]
+
+    def evaluate(self, inputs: Any, labels: Any, *, progress: bool = True) -> dict[str, float]:
+        """Return ``accuracy`` and ``macro_f1``, the mean over classes of their F1; see ``score``."""
         classes = self._check_fitted()
         with display(progress):
             examples = self._examples(inputs, labels)
-            expected = positions(examples.labels, classes)
+            expected = positions(examples.labels, classes).tolist()
             logits = read_head(self.model, HEAD, examples.rows, precision=precision_of(self.model))
-        return accuracy(logits.argmax(axis=-1).tolist(), expected.tolist())
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model, its tokenizer and its labels, so that ``from_pretrained``, or transformers, reads them.
-
-        Raises:
-            UserError: the folder cannot be written, or holds something else.
-            OutOfDiskError: there is no room.
-        """
-        labels = [str(label) for label in self._labels] if self._labels else None
-        kind = type(self._labels[0]).__name__ if self._labels else None
-        tokenizer = self.tokenizer.tokenizer if self.tokenizer else None
-        save_checkpoint(folder, self.model, tokenizer=tokenizer, labels=labels, details={LABEL_TYPE: kind})
-
-    def to(self, device: str | torch.device) -> Self:
-        """Move the model to a device and return it."""
-        self.model.to(device)
-        return self
-
-    def num_parameters(self) -> int:
-        """Return the number of weights, the head's included."""
-        return self.model.num_parameters()
-
-    def __repr__(self) -> str:
-        labels = listed(self._labels) if self._labels else "not fitted yet"
-        return f"{type(self).__name__}({self.num_parameters():,} parameters; labels: {labels})"
+        predicted = logits.argmax(axis=-1).tolist()
+        return {"accuracy": accuracy(predicted, expected), "macro_f1": macro_f1(predicted, expected)}
 
     def _examples(self, inputs: Any, labels: Any) -> Examples:
         return read_examples(inputs, labels, self.tokenizer, self.model)
@@ -213,57 +132,27 @@ class AutoModelForSequenceClassification:
                 raise UserError(f"validation must be two things, the inputs and the labels, not {len(validation)}")
             return examples, self._examples(*validation)
         count = len(examples.rows)
-        share = (SHARE if count >= FEWEST else 0.0) if validation is None else validation
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise UserError(f"validation must be inputs with labels, or a share from 0 to less than 1, not {share!r}")
-        out = held_out(examples.labels, share, seed, most=MOST if validation is None else None)
+        share, most = share_to_hold_out(count, validation)
+        out = held_out(examples.labels, share, seed, most=most)
         if validation and not out.any():
             raise UserError(f"validation={share} of {count} examples is less than one of each class; hold out more")
         if out.any():
             note(f"{out.sum():,} of {count:,} examples are held out to choose the best epoch by")
         return examples.where(~out), examples.where(out)
 
-    def _classes_for(self, labels: list[Label]) -> tuple[Label, ...]:
-        """Return the classes that the head will have: those it has, if the labels are among them."""
-        found = two_or_more(labels)
-        chosen = tuple(range(self._num_labels)) if self._num_labels else None
-        return reading_of(labels, self._labels or chosen) or found
-
-    def _become(self, classes: tuple[Label, ...], seed: int) -> None:
-        """Give the model the classes, and a new head unless its own is trained for them."""
-        before, known = outputs(self.model)[HEAD], self._labels
-        continues = known is not None and reading_of(classes, known) == classes
-        if not continues:
-            replace_head(self.model, len(classes), seed)
-            if known is not None:
-                note(f"the head knew {listed(known)}; a new one learns {listed(classes)}")
-            elif before != len(classes):
-                note(f"the head had {before} outputs; a new one has {len(classes)}, one for each of {listed(classes)}")
-        self._labels = classes
-
-    def _check_fitted(self) -> tuple[Label, ...]:
-        if self._labels is None:
-            raise UserError("the classification head is new and untrained; call fit first")
-        return self._labels
+    def _read_at(self, real: Tensor) -> Tensor:
+        """Return a position of each text: its last token, or its first, which stands for the mean, too."""
+        places = real.int().flip(1).argmax(1) if self.model.config.pooling == "last" else real.int().argmax(1)
+        last = real.shape[1] - 1
+        places = last - places if self.model.config.pooling == "last" else places
+        return places + torch.arange(len(real), device=real.device) * real.shape[1]
 
 
-def _settings(epochs: float, batch_size: int, learning_rate: float, seed: int) -> Finetuning:
-    values = {"learning_rate": learning_rate, "schedule": "linear", "warmup_share": 0.1, "steps": 0}
-    settings = Finetuning.from_dict({"epochs": epochs, "batch_size": batch_size, "seed": seed, "training": values})
-    if not 0 <= settings.seed < 2**32:
-        raise UserError(f"seed must be between 0 and 2**32 - 1, not {seed}")
-    return settings
-
-
-def _stored_labels(loaded: Loaded) -> tuple[Label, ...] | None:
-    """Return the labels of a stored head; None if it is new, was saved untrained, or answers something else."""
-    size = outputs(loaded.model)[HEAD]
-    single = loaded.config.get("problem_type") in (None, "single_label_classification")
-    kind = loaded.config.get(LABEL_TYPE, "")
-    if loaded.new_heads or size < 2 or not single or kind is None:
-        return None
-    if loaded.labels is None:
-        return tuple(f"LABEL_{index}" for index in range(size)) if kind == "str" else tuple(range(size))
-    if kind not in KINDS:
-        return loaded.labels
-    return tuple(name == "True" if kind == "bool" else KINDS[kind](name) for name in loaded.labels)
+def _with_classes(rows: Sequence[Row], classes: NDArray[np.int64], config: TransformerConfig) -> list[Row]:
+    """Return rows of one sequence with their classes [n] as targets, read where the model's settings say."""
+    return [
+        replace(
+            row, targets={HEAD: Target(index=np.array([len(row) - 1 if config.pooling == "last" else 0]), value=value)}
+        )
+        for row, value in zip(rows, classes[:, None], strict=True)
+    ]

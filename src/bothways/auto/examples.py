@@ -16,7 +16,16 @@ from bothways.inference.reading import check_sequences
 from bothways.model.heads import Model
 
 READ = ("input_ids", "attention_mask", "token_type_ids")
-LEFT = ("special_tokens_mask", "offset_mapping", "length", "labels")  # what tokenizers may add, and no model reads
+# What tokenizers and scripts may add, and no model reads.
+LEFT = (
+    "special_tokens_mask",
+    "offset_mapping",
+    "overflow_to_sample_mapping",
+    "length",
+    "labels",
+    "start_positions",
+    "end_positions",
+)
 
 
 class Examples(NamedTuple):
@@ -62,6 +71,23 @@ def read_rows(inputs: Any, tokenizer: AutoTokenizer | None, model: Model) -> lis
         columns = {name: [_column(item, name) for item in encoded] for name in encoded[0]}
         return _encoded_rows(columns, tokenizer, model)
     return _encoded_rows(encode_texts(items, tokenizer), tokenizer, model)
+
+
+def read_texts(texts: Any) -> list[str]:
+    """Return one text, or many, as a list.
+
+    Raises:
+        UserError: there is none, or something else than text.
+    """
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        raise UserError("give texts; of a table, one column: table['text']")
+    found = [texts] if isinstance(texts, str) else as_list(texts)
+    if not found:
+        raise UserError("there is not one text")
+    for number, text in enumerate(found):
+        if not isinstance(text, str) or not text:
+            raise UserError(f"texts[{number}] must be a text, and is {text!r}")
+    return found
 
 
 def encode_texts(items: Sequence[Any], tokenizer: AutoTokenizer | None) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
-"""Fine-tuning of a classifier on rows, with the best epoch kept: the same trainer as everywhere."""
+"""Fine-tuning on rows, with the best epoch kept: the same trainer as everywhere."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,16 +10,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways import progress
-from bothways.batch import Batch, Row, Target
+from bothways.batch import Batch, Objective, Row
+from bothways.errors import UserError
 from bothways.finetuning import Finetuning
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.objectives.classification import Classification
 from bothways.training.batches import ExampleBatches, batches_of
 from bothways.training.trainer import Trained, Trainer
 from bothways.training.validation import validate
 
-HEAD = "classification"
+FEWEST = 200  # examples from which on some are held out without being asked for
+SHARE = 0.1  # of the examples
+MOST = 2000  # examples to hold out: the standard error of an accuracy is then under 1.2 points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a model is fitted; every ``fit`` takes these.
+
+    Attributes:
+        validation: further examples, as ``fit`` takes them, that the best epoch is chosen by; or the share of the examples
+            to hold out for that; None: a tenth (2,000 at most) where there are at least 200 examples, else none; 0: none.
+        epochs: how often every example is seen.
+        batch_size: examples of one step.
+        learning_rate: None: by the width of the model, 5e-5 for BERT-base.
+        seed: of the order of examples, of dropout, of a new head and of what is held out.
+    """
+
+    validation: Any = None
+    epochs: float = 3
+    batch_size: int = 32
+    learning_rate: float | None = None
+    seed: int = 0
+
+    def settings(self, config: TransformerConfig) -> Finetuning:
+        """Return the settings of a fine-tuning run.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        rate = default_learning_rate(config) if self.learning_rate is None else self.learning_rate
+        training = {"learning_rate": rate, "schedule": "linear", "warmup_share": 0.1, "steps": 0}
+        values = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "training": training}
+        return Finetuning.from_dict(values)
 
 
 def default_learning_rate(config: TransformerConfig) -> float:
@@ -26,49 +60,66 @@ def default_learning_rate(config: TransformerConfig) -> float:
     return 5e-5 * 768 / config.hidden_size
 
 
-def with_classes(rows: Sequence[Row], classes: NDArray[np.int64], config: TransformerConfig) -> list[Row]:
-    """Return rows of one sequence with their classes [n] as targets, read where the model's settings say."""
-    return [
-        replace(
-            row, targets={HEAD: Target(index=np.array([len(row) - 1 if config.pooling == "last" else 0]), value=value)}
-        )
-        for row, value in zip(rows, classes[:, None], strict=True)
-    ]
+def share_to_hold_out(count: int, validation: Any) -> tuple[float, int | None]:
+    """Return which share of so many examples to hold out, and how many at most.
+
+    Raises:
+        UserError: ``validation`` is no share.
+    """
+    share = (SHARE if count >= FEWEST else 0.0) if validation is None else validation
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise UserError(f"validation must be inputs with labels, or a share from 0 to less than 1, not {share!r}")
+    return share, MOST if validation is None else None
 
 
-def replace_head(model: Model, outputs: int, seed: int) -> None:
-    """Give a model fresh weights for so many classes; the pooler before them, which was pretrained, stays."""
-    before = model.heads[HEAD]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model.add_head(HEAD, outputs)
-    for name in ("dense", "transform"):
-        if hasattr(before, name):
-            setattr(model.heads[HEAD], name, getattr(before, name))
+def split(count: int, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of so many examples to learn from, and which to hold out."""
+    share, most = share_to_hold_out(count, options.validation)
+    out = min(round(share * count), most or count)
+    if options.validation and not out:
+        raise UserError(f"validation={share} of {count} examples is not even one; hold out more")
+    if out:
+        progress.note(f"{out:,} of {count:,} examples are held out to choose the best epoch by")
+    order = np.random.default_rng(options.seed).permutation(count)
+    return np.sort(order[out:]), np.sort(order[:out])
 
 
 def fit_rows(
-    model: Model, objective: Classification, rows: Sequence[Row], held_out: Sequence[Row], settings: Finetuning
+    model: Model,
+    objective: Objective,
+    rows: Sequence[Row],
+    held_out: Sequence[Row],
+    settings: Finetuning,
+    *,
+    batches: ExampleBatches | None = None,
+    whole_steps: bool = False,
 ) -> Trained:
     """Train a model in place; with held-out rows it ends as it was after its best epoch.
 
     Args:
-        model: has a classification head that fits the targets.
-        objective: over as many classes.
+        model: has the heads that the objective reads.
+        objective: over targets as the rows have them.
         rows: with their targets.
         held_out: what it is measured on after every epoch; may be none.
         settings: how.
+        batches: what hands out the rows in another way than each as it is.
+        whole_steps: the objective compares all rows of a step with each other.
     """
-    tokens = settings.training.micro_batch_tokens
-    batches = ExampleBatches(rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=tokens)
+    tokens = None if whole_steps else settings.training.micro_batch_tokens
+    batches = batches or ExampleBatches(
+        rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=tokens
+    )
     steps = max(1, round(settings.epochs * batches.steps_per_epoch))
-    best = BestEpoch(batches_of(held_out, tokens)) if held_out else None
+    measured = _chunks(held_out, settings.batch_size) if whole_steps else [held_out]
+    best = (
+        BestEpoch(objective, [batch for part in measured for batch in batches_of(part, tokens)]) if held_out else None
+    )
     trainer = Trainer(
         replace(settings.training, steps=steps, evaluate_every=batches.steps_per_epoch),
         settings.optimizer,
         seed=settings.seed,
         evaluate=best,
-        monitor=("accuracy", "max"),
+        monitor=("loss", "min"),
         description="Fine-tuning",
     )
     trained = trainer.fit(model, batches, objective)
@@ -77,21 +128,28 @@ def fit_rows(
     return trained
 
 
-class BestEpoch:
-    """Measures a model on held-out batches and keeps the best weights, by accuracy, then by loss."""
+def _chunks(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+
+class BestEpoch:
+    """Measures a model on held-out batches and keeps the best weights, by accuracy if there is one, then by loss."""
+
+    def __init__(self, objective: Objective, batches: Sequence[Batch]) -> None:
+        self.objective = objective
         self.batches = batches
         self.epochs = 0
-        self.rank = (-1.0, 0.0)
+        self.rank = (-1.0, -float("inf"))
         self.weights: dict[str, Tensor] = {}
 
     def __call__(self, model: Model) -> Mapping[str, float]:
-        """Return accuracy and loss."""
-        figures = validate(model, self.batches)
+        """Return the loss, and the accuracy where every target has one right value."""
+        plain = all(target.group is None for batch in self.batches for target in batch.targets.values())
+        figures = validate(model, self.batches) if plain else mean_losses(model, self.batches, self.objective)
         self.epochs += 1
-        progress.note(f"epoch {self.epochs}: validation accuracy {figures['accuracy']:.3f}, loss {figures['loss']:.3f}")
-        rank = (figures["accuracy"], -figures["loss"])
+        said = ", ".join(f"{name} {figures[name]:.3f}" for name in ("accuracy", "loss") if name in figures)
+        progress.note(f"epoch {self.epochs}: validation {said}")
+        rank = (figures.get("accuracy", 0.0), -figures["loss"])
         if rank > self.rank:
             self.rank = rank
             self.weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -101,4 +159,19 @@ class BestEpoch:
     def restore(self, model: Model) -> None:
         """Give a model its best weights back."""
         for name, weight in model.named_parameters():
-            weight.copy_(self.weights[name])
+            weight.copy_(self.weights.get(name, weight))
+
+
+@torch.no_grad()
+def mean_losses(model: Model, batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
+    """Return the objective's losses over batches, each divided once, and ``loss``, their weighted sum."""
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    weights: dict[str, float] = {}
+    for batch in batches:
+        for name, loss in objective.loss(model, batch.to(model.device)).items():
+            sums[name] = sums.get(name, 0.0) + float(loss.sum)
+            counts[name] = counts.get(name, 0) + loss.count
+            weights[name] = loss.weight
+    means = {name: total / counts[name] for name, total in sums.items()}
+    return {**means, "loss": sum(weights[name] * mean for name, mean in means.items())}

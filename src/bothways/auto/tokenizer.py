@@ -13,11 +13,13 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import torch
 from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
 
 from bothways.auto.encodings import Encodings
 from bothways.checkpoints.hub import resolve
 from bothways.config import read_json
 from bothways.errors import UserError, unknown
+from bothways.language import is_cjk
 from bothways.text.tokenizing.tokenizer import ROLES, Tokenizer
 
 Truncation = Literal["longest_first", "only_first", "only_second"]
@@ -50,19 +52,40 @@ class AutoTokenizer:
         self.token_types = token_types
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path) -> Self:
+    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
         """Load the tokenizer of a model.
 
         Args:
             name_or_folder: a run, a folder with ``tokenizer.json`` (or BERT's ``vocab.txt``), or the name of a model on
                 the Hugging Face Hub, which is downloaded unless it is cached.
+            revision: branch, tag or commit; on the Hub only.
         Raises:
             UserError: there is no such model, or it has no tokenizer.
         """
         folder = Path(name_or_folder).expanduser()
         alone = any((folder / name).is_file() for name in _FILES)
-        folder = folder if alone else resolve(name_or_folder)
+        folder = folder if alone else resolve(name_or_folder, revision)
         return cls.of_model(Tokenizer.load(folder), folder)
+
+    @classmethod
+    def from_transformers(cls, tokenizer: Any) -> Self:
+        """Take over a fast tokenizer of the ``transformers`` library; one of ours is returned as it is.
+
+        Raises:
+            UserError: it is another thing, or a slow tokenizer.
+        """
+        if isinstance(tokenizer, cls):
+            return tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Backend):
+            raise UserError(f"only a fast tokenizer of transformers can be taken over, not {type(tokenizer).__name__}")
+        copy = Backend.from_str(backend.to_str())
+        copy.no_truncation()
+        copy.no_padding()
+        limit = getattr(tokenizer, "model_max_length", None)
+        known = limit if isinstance(limit, int) and 0 < limit < _LARGEST else None
+        types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
+        return cls(Tokenizer(copy), model_max_length=known, token_types=types)
 
     @classmethod
     def of_model(cls, tokenizer: Tokenizer, folder: Path) -> Self:
@@ -76,12 +99,16 @@ class AutoTokenizer:
 
     def __call__(
         self,
-        text: str | Iterable[str],
+        text: str | Iterable[Any],
         text_pair: str | Iterable[str] | None = None,
         *,
         truncation: bool | Truncation | None = False,
         padding: bool | Padding | Literal["do_not_pad"] | None = False,
         max_length: int | None = None,
+        stride: int = 0,
+        return_overflowing_tokens: bool = False,
+        return_offsets_mapping: bool = False,
+        is_split_into_words: bool = False,
         return_tensors: Literal["np", "pt"] | None = None,
         add_special_tokens: bool = True,
         split_special_tokens: bool = True,
@@ -89,12 +116,17 @@ class AutoTokenizer:
         """Encode a text, or n of them.
 
         Args:
-            text: one or many.
+            text: one or many; with ``is_split_into_words`` a list of words, or many.
             text_pair: as many second texts, which follow the first ones.
             truncation: True or ``"longest_first"``: cut what is too long, the longer text of a pair first;
                 ``"only_first"``, ``"only_second"``: cut that text alone.
             padding: True or ``"longest"``: pad to the longest text; ``"max_length"``: to ``max_length``.
             max_length: most tokens, the frame included; None: what the model can read.
+            stride: tokens that the parts of a long text have in common.
+            return_overflowing_tokens: what is cut off becomes further rows, and the column
+                ``overflow_to_sample_mapping`` tells which text each row is a part of.
+            return_offsets_mapping: add the column ``offset_mapping``.
+            is_split_into_words: texts are lists of words (or of Chinese characters), as for tagging them.
             return_tensors: ``"np"`` or ``"pt"``: arrays or tensors [n, T]; None: lists.
             add_special_tokens: put the model's frame around each text.
             split_special_tokens: read ``[MASK]`` and its like in a text as plain letters; with False as the special
@@ -102,21 +134,39 @@ class AutoTokenizer:
         Raises:
             UserError: a text is no text, the numbers of texts differ, or an option has no such value.
         """
-        single = isinstance(text, str)
-        first, second = _texts(text, "text"), [] if text_pair is None else _texts(text_pair, "text_pair")
+        words = is_split_into_words
+        if words and text_pair is not None:
+            raise UserError("is_split_into_words reads single texts; leave text_pair out")
+        single = bool(_is_words(text)) if words else isinstance(text, str)
+        first = _word_lists(text) if words else _texts(text, "text")
+        second = [] if text_pair is None else _texts(text_pair, "text_pair")
         if text_pair is not None and (len(first) != len(second) or single != isinstance(text_pair, str)):
             raise UserError(f"there are {len(first)} texts and {len(second)} in text_pair; give one for each text")
         cut, pad = _choice("truncation", truncation, TRUNCATIONS), _choice("padding", padding, PADDINGS)
         limit = self._limit(max_length, needed=bool(cut) or pad == "max_length")
-        firsts, seconds = (self._plain(texts, split_special_tokens) for texts in (first, second))
+        firsts, seconds = (self._plain(texts, split_special_tokens, words=words) for texts in (first, second))
         backend = self.tokenizer.backend
         if cut and limit is not None:
             frame = backend.num_special_tokens_to_add(bool(seconds)) if add_special_tokens else 0
-            _cut_all(firsts, seconds, cut, limit - frame)
+            _cut_all(firsts, seconds, cut, limit - frame, stride)
         pairs = zip_longest(firsts, seconds)
         encoded = [backend.post_process(one, other, add_special_tokens=add_special_tokens) for one, other in pairs]
+        source = list(range(len(encoded)))
+        if return_overflowing_tokens:
+            source = [number for number, each in enumerate(encoded) for _ in range(1 + len(each.overflowing))]
+            encoded = [part for each in encoded for part in (each, *each.overflowing)]
+            single = False
         length = {"": None, "longest": max((len(each) for each in encoded), default=0), "max_length": limit}[pad]
-        return self._columns(encoded, length, return_tensors, single=single)
+        columns = self._columns(encoded, length)
+        if return_offsets_mapping:
+            columns["offset_mapping"] = [_padded(each.offsets, length, (0, 0)) for each in encoded]
+        if return_tensors is not None:
+            columns = {name: _array(rows, return_tensors) for name, rows in columns.items()}
+        elif single:
+            columns = {name: rows[0] for name, rows in columns.items()}
+        if return_overflowing_tokens:
+            columns["overflow_to_sample_mapping"] = source
+        return Encodings(columns, encoded)
 
     def encode(
         self,
@@ -174,15 +224,16 @@ class AutoTokenizer:
             raise UserError("this tokenizer knows no limit of its model; give max_length")
         return limit
 
-    def _plain(self, texts: list[str], split_special_tokens: bool) -> list[Encoding]:
+    def _plain(self, texts: list[Any], split_special_tokens: bool, *, words: bool) -> list[Encoding]:
         """Return encodings without any frame."""
         self.tokenizer.backend.encode_special_tokens = split_special_tokens
-        return list(self.tokenizer.backend.encode_batch(texts, add_special_tokens=False))
+        if words and self.tokenizer.kind != "wordpiece":  # there, what stands between words is part of their tokens
+            texts = [_spaced(each) for each in texts]
+        encode = self.tokenizer.backend.encode_batch
+        return list(encode(texts, is_pretokenized=words, add_special_tokens=False))
 
-    def _columns(
-        self, encoded: Sequence[Encoding], length: int | None, return_tensors: str | None, *, single: bool
-    ) -> Encodings:
-        """Return the columns, padded to a length and in the form that is asked for."""
+    def _columns(self, encoded: Sequence[Encoding], length: int | None) -> dict[str, Any]:
+        """Return the columns, padded to a length."""
         special = self.tokenizer.special_ids
         padding = special.get("pad", special.get("eos", 0))  # GPT has no padding token; the mask tells it apart
         columns = {
@@ -192,9 +243,7 @@ class AutoTokenizer:
         }
         if not self.token_types:
             del columns["token_type_ids"]
-        if return_tensors is not None:
-            return Encodings({name: _array(rows, return_tensors) for name, rows in columns.items()})
-        return Encodings({name: rows[0] if single else rows for name, rows in columns.items()})
+        return columns
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -213,14 +262,44 @@ def _texts(texts: str | Iterable[str], name: str) -> list[str]:
     return found
 
 
+def _is_words(text: Any) -> bool:
+    """Whether this is one list of words, and not a list of such lists."""
+    return isinstance(text, list | tuple) and bool(text) and isinstance(text[0], str)
+
+
+def _word_lists(text: Any) -> list[list[str]]:
+    if isinstance(text, str) or not isinstance(text, Iterable):
+        raise UserError(f"with is_split_into_words a text must be a list of words, or many such lists, not {text!r}")
+    texts = [text] if _is_words(text) else list(text)
+    for number, words in enumerate(texts):
+        if isinstance(words, str) or not isinstance(words, Iterable):
+            raise UserError(f"text[{number}] must be a list of words, not {words!r}")
+    lists = [list(words) for words in texts]
+    for number, words in enumerate(lists):
+        if odd := next((word for word in words if not isinstance(word, str)), None):
+            raise UserError(f"text[{number}] holds {odd!r}, which is no word")
+    return lists
+
+
+def _spaced(words: list[str]) -> list[str]:
+    """Return words as they stand in running text: a space before each but the first, and none beside ideographs."""
+    before = ["", *words]
+    return [
+        f" {word}" if last and word and not (is_cjk(last[-1]) or is_cjk(word[0])) else word
+        for last, word in zip(before, words, strict=False)
+    ]
+
+
 def _choice(name: str, value: Any, legal: Any) -> str:
     if isinstance(value, bool | str | None) and value in legal:
         return str(legal[value])
     raise unknown(f"value of {name}:", value, map(str, legal))
 
 
-def _cut_all(firsts: Sequence[Encoding], seconds: Sequence[Encoding], cut: str, room: int) -> None:
+def _cut_all(firsts: Sequence[Encoding], seconds: Sequence[Encoding], cut: str, room: int, stride: int) -> None:
     """Cut encodings in place, so that each, or each pair together, has at most ``room`` tokens.
+
+    They keep what is cut off in further parts, each of which begins with the last ``stride`` tokens of the one before.
 
     The library could do it, but by a setting of the tokenizer, which others use too.
     """
@@ -230,9 +309,12 @@ def _cut_all(firsts: Sequence[Encoding], seconds: Sequence[Encoding], cut: str, 
         keep_first, keep_second = _kept(len(first), len(second or ()), cut, room)
         if min(keep_first, keep_second) < 0:
             raise UserError(f"text {number} is too long, and cutting it {cut!r} is not enough; use truncation=True")
-        first.truncate(keep_first)
-        if second is not None:
-            second.truncate(keep_second)
+        for encoding, keep in ((first, keep_first), (second, keep_second)):
+            if encoding is None or len(encoding) <= keep:
+                continue
+            if stride >= max(keep, 1):
+                raise UserError(f"stride must be less than the {keep} tokens that a part of text {number} has")
+            encoding.truncate(keep, stride=stride)
 
 
 def _kept(first: int, second: int, cut: str, room: int) -> tuple[int, int]:
@@ -248,7 +330,7 @@ def _kept(first: int, second: int, cut: str, room: int) -> tuple[int, int]:
     return (longer, shorter) if first > second else (shorter, longer)
 
 
-def _padded(values: list[int], length: int | None, filler: int) -> list[int]:
+def _padded(values: list[Any], length: int | None, filler: Any) -> list[Any]:
     return values + [filler] * ((length or 0) - len(values))
 
 

@@ -13,15 +13,9 @@ from bothways.checkpoints.names import Source, locate
 from bothways.checkpoints.tensors import Stored
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
-from bothways.model.heads import HEADS, Model
+from bothways.model.heads import CLASSES, HEADS, Model
 
 DECODER = "heads.language_model.decoder.weight"
-# The end of a Hugging Face class's name, to the head that it adds: several of them may keep theirs under one name.
-CLASSES = {
-    "ForSequenceClassification": "classification",
-    "ForTokenClassification": "token_classification",
-    "ForQuestionAnswering": "span",
-}
 _LEGACY = {"gamma": "weight", "beta": "bias"}  # what a layer norm's weights were called in BERT's first files
 
 

@@ -31,8 +31,12 @@ class Fitted(NamedTuple):
 
 def outputs(model: Model) -> dict[str, int]:
     """Return the heads of a model and the number of outputs of each; 0 where the head's kind decides."""
-    layers = {name: getattr(head, "output", None) for name, head in model.heads.items()}
-    return {name: layer.out_features if isinstance(layer, nn.Linear) else 0 for name, layer in layers.items()}
+    return {name: _outputs(head) for name, head in model.heads.items()}
+
+
+def _outputs(head: nn.Module) -> int:
+    layer = getattr(head, "output", None)
+    return layer.out_features if isinstance(layer, nn.Linear) else getattr(head, "outputs", 0)
 
 
 def to_tensors(model: Model, family: Family) -> dict[str, Tensor]:

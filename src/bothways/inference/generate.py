@@ -192,7 +192,7 @@ def _continue(
     if not going:
         return
     capacity = max(text.prompt_length for text in going) + max(text.most - text.prompt_length for text in going) - 1
-    cache = Cache(model.config, len(going), capacity, device=model.device, dtype=dtype)
+    cache = model.new_cache(len(going), capacity, dtype)
     logits = prefill(model, cache, [text.ids for text in going], prefix=prefix)
     while True:
         tokens = choose_next(logits, [text.ids for text in going], [text.generator for text in going])

@@ -108,6 +108,13 @@ HEADS: dict[str, type[nn.Module]] = {
     "embedding": EmbeddingHead,
 }
 
+# The end of a Hugging Face class's name, to the head that it adds: several of them may keep theirs under one name.
+CLASSES = {
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token_classification",
+    "ForQuestionAnswering": "span",
+}
+
 
 def pool(hidden_states: Tensor, batch: Batch, index: Tensor, pooling: str) -> Tensor:
     """Return one vector per index for the sequence that the index lies in.
@@ -191,6 +198,10 @@ class Model(nn.Module):
         if isinstance(reader, LanguageModelHead) and len(target.value) * reader.decoder.out_features > LARGEST_LOGITS:
             return reader.cross_entropy(hidden_states.flatten(0, 1), target.index, target.value)
         return functional.cross_entropy(self.read(head, hidden_states, batch), target.value, reduction="sum")
+
+    def new_cache(self, batch_size: int, capacity: int, dtype: torch.dtype) -> Cache:
+        """Return an empty cache for so many rows of so many tokens."""
+        return Cache(self.config, batch_size, capacity, device=self.device, dtype=dtype)
 
     @property
     def device(self) -> torch.device:

@@ -1,12 +1,13 @@
 """Texts that belong together are made alike, and unlike all others of the batch: how retrieval is learnt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from bothways.batch import Batch, Loss
+from bothways.batch import Batch, Loss, Row, Target, join
 from bothways.model.heads import Model
 
 
@@ -53,3 +54,10 @@ class Contrastive:
     def counts(self, batch: Batch) -> dict[str, int]:
         """Return the number of pairs."""
         return {"contrastive": int((batch.targets["embedding"].value == 0).sum())}
+
+
+def pair(query: Row, document: Row) -> Row:
+    """Return a query and its document as two sequences of one row, which belong together."""
+    index = np.array([len(query) - 1, len(query) + len(document) - 1])
+    target = Target(index=index, value=np.array([0, 1]), group=np.zeros(2, dtype=np.int64))
+    return replace(join([query, document]), targets={"embedding": target})

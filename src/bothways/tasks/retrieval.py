@@ -3,13 +3,13 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bothways.batch import Row, Target, join
+from bothways.batch import Row
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.inference.encode import encode
 from bothways.language import word_list
@@ -17,7 +17,7 @@ from bothways.metrics.ndcg import ndcg
 from bothways.metrics.recall import recall
 from bothways.metrics.reciprocal_rank import reciprocal_rank
 from bothways.model.config import TransformerConfig
-from bothways.objectives.contrastive import Contrastive
+from bothways.objectives.contrastive import Contrastive, pair
 from bothways.tasks.task import Example, Prediction, Task, precision_of, text_row, tokenizer_of
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
@@ -45,9 +45,7 @@ class Retrieval(Task):
         """Query and document as two sequences of one row, which belong together."""
         query = text_row(example["query"], tokenizer, config, max_length=self.query_length)
         document = text_row(example["document"], tokenizer, config, max_length=self.document_length)
-        index = np.array([len(query) - 1, len(query) + len(document) - 1])
-        target = Target(index=index, value=np.array([0, 1]), group=np.zeros(2, dtype=np.int64))
-        return replace(join([query, document]), targets={"embedding": target})
+        return pair(query, document)
 
     def predict(self, loaded: Loaded, examples: Sequence[Example], *, seed: int = 0) -> list[Prediction]:  # noqa: ARG002
         """Return ``ranking`` (numbers of documents, best first) and ``scores`` (of all documents) for each query."""
