@@ -15,7 +15,7 @@ import torch
 from tokenizers import Encoding
 
 from bothways.auto.encodings import Encodings
-from bothways.checkpoints.hub import resolve
+from bothways.checkpoints.hub import tokenizer_place
 from bothways.config import read_json
 from bothways.errors import UserError, unknown
 from bothways.text.tokenizing.tokenizer import ROLES, Tokenizer
@@ -27,7 +27,6 @@ TRUNCATIONS = {True: "longest_first", False: "", None: "", **{name: name for nam
 PADDINGS = {True: "longest", False: "", None: "", "do_not_pad": "", "longest": "longest", "max_length": "max_length"}
 FORMATS = ("np", "pt")
 
-_FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = re.compile(rf"({'|'.join(ROLES)})_token(_id)?")
 _LIMITS = ("max_position_embeddings", "n_positions")  # of the families, in config.json
 _LARGEST = 10**9  # transformers writes 10**30 for a tokenizer without a limit
@@ -54,14 +53,13 @@ class AutoTokenizer:
         """Load the tokenizer of a model.
 
         Args:
-            name_or_folder: a run, a folder with ``tokenizer.json`` (or BERT's ``vocab.txt``), or the name of a model on
-                the Hugging Face Hub, which is downloaded unless it is cached.
+            name_or_folder: a run, a folder with ``tokenizer.json`` (or BERT's ``vocab.txt``, or GPT-2's ``vocab.json``),
+                or the name of a model on the Hugging Face Hub, of which the tokenizer alone is downloaded unless it is
+                cached.
         Raises:
             UserError: there is no such model, or it has no tokenizer.
         """
-        folder = Path(name_or_folder).expanduser()
-        alone = any((folder / name).is_file() for name in _FILES)
-        folder = folder if alone else resolve(name_or_folder)
+        folder = tokenizer_place(name_or_folder)
         return cls.of_model(Tokenizer.load(folder), folder)
 
     @classmethod
