@@ -6,6 +6,7 @@ once. Source: ``huggingface_hub``'s guide "Understand caching" for the folders `
 """
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,17 +99,19 @@ def quiet_library() -> Iterator[None]:
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
-        logging,
+    )
+    from huggingface_hub.utils import (
+        logging as library_log,
     )
 
-    bars, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
-    logging.set_verbosity_error()
+    bars, verbosity = not are_progress_bars_disabled(), library_log.get_verbosity()
+    library_log.set_verbosity(logging.ERROR)
     if bars:
         disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        library_log.set_verbosity(verbosity)
         if bars:
             enable_progress_bars()
 
@@ -199,10 +202,11 @@ def _what_there_is(snapshot: Snapshot, name: str) -> str:
 
 def _by_way_of_pickles(snapshot: Snapshot, pickles: Sequence[str]) -> str:
     kind = "a pickle, which may run code when it is opened" if len(pickles) == 1 else "pickles, which may run code"
+    place = "FOLDER" if any(name.startswith("pytorch_model") for name in pickles) else f"FOLDER/{pickles[0]}"
     patterns = " ".join(f'--include "{pattern}"' for pattern in ("*.json", "*.txt", *pickles))
     return (
-        f"{kind}. `hf download {snapshot.name} --revision {snapshot.commit} {patterns} --local-dir FOLDER` fetches it, "
-        f"and `bothways convert-pickle FOLDER/{pickles[0]} --out MODEL` converts it in a process of its own"
+        f"{kind}. `hf download {snapshot.name} --revision {snapshot.commit} {patterns} --local-dir FOLDER` fetches what "
+        f"is needed, and `bothways convert-pickle {place} --out MODEL` converts it in a process of its own"
     )
 
 
@@ -281,6 +285,7 @@ def _append(file: BinaryIO, source: _Source, shown: Bar) -> None:
         hf_raise_for_status(answer)
         for chunk in answer.iter_bytes():
             file.write(chunk)
+            file.flush()  # so that nothing is lost when the process is killed
             shown.advance(len(chunk))
 
 

@@ -342,6 +342,24 @@ def export(model: str, format: str, out: Path, **options: Any) -> Answer:  # noq
     return Answer(values={"out": str(out), "format": format, "differences": values}, shown=shown)
 
 
+@command.command(cls=Verb, epilog="bothways push sorter --to owner/sorter --private")
+@click.argument("model", type=FILE, metavar="RUN|DIR")
+@click.option("--to", required=True, metavar="OWNER/NAME", help="Where to; it is made if there is none.")
+@click.option("--private", is_flag=True, default=None, help="If it is made: for you alone to see.")
+@click.option("--revision", metavar="BRANCH", help="Branch, which is made if there is none; main if not given.")
+@click.option("--message", default="Upload a model of bothways", metavar="TEXT", help="Of the commit.")
+@as_json
+def push(model: Path, to: str, **options: Any) -> Answer:
+    """Publish a model on the Hugging Face Hub.
+
+    Its settings, weights, tokenizer and model card go there, and nothing of what training left. Log in before by
+    hf auth login, or set HF_TOKEN.
+    """
+    address = bothways.push(model, to=to, **options)
+    at = f"{to}@{options['revision']}" if options["revision"] else to
+    return Answer(values={"model": at, "commit": address}, shown=[f"Published: {address}", f"By name: --model {at}"])
+
+
 @command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")
 @click.argument("folder", type=FILE, default=Path(), metavar="[DIR]")
 @click.option("--sort", default="name", metavar="NAME", help="Sort by one of {figures of runs}.")

@@ -44,7 +44,9 @@ _PROBES = ("The quick brown fox, 1234.", "我们今天去北京。", "é\u0301�
 
 def is_tokenizer(path: Path) -> bool:
     """Whether this is by its name a file of a tokenizer, or is a folder that holds one."""
-    return path.suffix in (".json", ".txt") or any((path / name).is_file() for name in NAMES)
+    if not path.is_dir():
+        return path.suffix in (".json", ".txt")
+    return any((path / name).is_file() for name in NAMES)
 
 
 def read(path: Path) -> Backend:

@@ -5,16 +5,18 @@ asking for one leads on to ``/cdn/SHA256``, under another name of the same machi
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".gguf")
 TOKEN = "hf_valid"  # of someone who may see and write everything
@@ -70,9 +72,12 @@ class HubServer(ThreadingHTTPServer):
     """The hub; ``with HubServer() as hub:`` starts and stops it.
 
     Attributes:
+        repositories: by name.
+        objects: large files by their SHA-256.
         requests: all that came, in order.
         break_off: name of a file to the number of bytes after which the connection is closed, once.
         answers: part of a path to the status codes that requests for it get, one after the other.
+        hang: name of a file to the number of bytes after which nothing more comes, once.
         corrupt: names of files of which a byte is changed on the way.
         delay: seconds before each answer.
         ranges: whether a part of a file can be asked for.
@@ -83,17 +88,31 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories, self.requests, self.objects = {}, [], {}
-        self.break_off, self.answers, self.corrupt = {}, {}, set()
+        self.break_off, self.hang, self.answers, self.corrupt = {}, {}, {}, set()
+        self.closing = threading.Event()
         self.delay, self.ranges = 0.0, True
-        self.lock = threading.Lock()
+        self.connections = []
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Go away; what hangs is broken off."""
+        self.closing.set()
         self.shutdown()
         self.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request, client_address):
+        """Remember a connection, since those that are kept alive outlast the server."""
+        self.connections.append(request)
+        super().process_request(request, client_address)
 
     @property
     def url(self):
@@ -110,8 +129,8 @@ class HubServer(ThreadingHTTPServer):
         return repository
 
     def sent(self, end):
-        """Return how many bytes were sent in answer to requests for paths with this ending."""
-        return sum(request.sent for request in self.requests if request.path.endswith(end) and request.method == "GET")
+        """Return how many bytes were sent of files whose names have this ending."""
+        return sum(request.sent for request in self.requests if request.path.endswith(end) and request.status < 300)
 
     def counted(self):
         """Return how often what was asked."""
@@ -126,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_request(self):
         address = urlsplit(self.path)
-        path, self.query = unquote(address.path), parse_qs(address.query)
+        path = unquote(address.path)
         token = (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
         self.request_seen = Request(self.command, path, token, self.headers["Range"])
         self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -139,8 +158,8 @@ class Handler(BaseHTTPRequestHandler):
             if part in path and codes:
                 return self.refuse(codes.pop(0), None)
         for method, pattern, answer in ROUTES:
-            if self.command in method and (match := re.fullmatch(pattern, path)):
-                return answer(self, **match.groupdict())
+            if self.command in method and (match := re.fullmatch(pattern, address.path)):
+                return answer(self, **{key: unquote(part) for key, part in match.groupdict().items() if part})
         return self.refuse(404, None)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request  # noqa: N815
@@ -159,9 +178,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        hang = self.server.hang.pop(self.path.rpartition("/")[2], None) if status in (200, 206) else None
+        stop = hang or stop
         part = content if stop is None else content[:stop]
         self.request_seen.sent = len(part)
         self.wfile.write(part)
+        if hang:
+            self.server.closing.wait(60)
         self.close_connection = self.close_connection or stop is not None
 
     def answer_json(self, values, status=200):
@@ -199,9 +222,12 @@ class Handler(BaseHTTPRequestHandler):
             kind = {"private": repository.private, "gated": "auto" if repository.gated else False}
             self.answer_json({"_id": "1", "id": name, "modelId": name, "sha": commit, "siblings": files, **kind})
 
-    def tree(self, name, revision):
+    def tree(self, name, revision, folder=None):
         if found := self.commit(name, revision):
             repository, commit = found
+            if folder:
+                self.refuse(404, "EntryNotFound", f"{folder} does not exist on {revision}")
+                return
             self.answer_json([self.entry(path, content) for path, content in repository.commits[commit].items()])
 
     @staticmethod
@@ -337,17 +363,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 ROUTES = [
-    ("GET", rf"/api/models/{NAME}/revision/(?P<revision>.+)", Handler.info),
-    ("GET", rf"/api/models/{NAME}/tree/(?P<revision>.+)", Handler.tree),
+    ("GET", rf"/api/models/{NAME}/revision/(?P<revision>[^/]+)", Handler.info),
+    ("GET", rf"/api/models/{NAME}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", Handler.tree),
     ("GET", rf"/api/models/{NAME}/refs", Handler.refs),
     ("GET", rf"/api/models/{NAME}", Handler.info),
     ("GET HEAD", rf"/{NAME}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", Handler.resolve),
     ("GET HEAD", r"/cdn/(?P<key>[0-9a-f]+)/(?P<file>.+)", Handler.cdn),
     ("POST", r"/api/repos/create", Handler.create),
     ("POST", r"/api/validate-yaml", Handler.validate_card),
-    ("POST", rf"/api/models/{NAME}/branch/(?P<revision>.+)", Handler.branch),
-    ("POST", rf"/api/models/{NAME}/preupload/(?P<revision>.+)", Handler.preupload),
-    ("POST", rf"/api/models/{NAME}/commit/(?P<revision>.+)", Handler.write),
+    ("POST", rf"/api/models/{NAME}/branch/(?P<revision>[^/]+)", Handler.branch),
+    ("POST", rf"/api/models/{NAME}/preupload/(?P<revision>[^/]+)", Handler.preupload),
+    ("POST", rf"/api/models/{NAME}/commit/(?P<revision>[^/]+)", Handler.write),
     ("POST", rf"/{NAME}\.git/info/lfs/objects/batch", Handler.batch),
     ("POST", r"/lfs/(?P<key>[0-9a-f]+)/verify", Handler.verify),
     ("PUT", r"/lfs/(?P<key>[0-9a-f]+)", Handler.put),
