@@ -100,7 +100,7 @@ def inspect(paths: Sequence[Path], test: Sequence[Path], columns: Sequence[str],
     default="bpe",
     metavar="KIND|FILE|MODEL|DATA",
     help="bpe (for a GPT), wordpiece (for a BERT) or unigram is trained on the text; or take that of a file, a model "
-    "or another corpus.",
+    "(a run, a folder, owner/name[@revision]) or another corpus.",
 )
 @click.option(
     "--vocab-size", type=int, metavar="N", help="Tokens of a tokenizer that is trained; 8192, if the text has as many."
@@ -186,7 +186,12 @@ def plan(recipe: str, **options: Any) -> Answer:
 @click.argument("recipe")
 @data("What bothways prepare made; repeated, several are mixed. Without weights: in proportion to their tokens.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
-@click.option("--from", "start_from", metavar="MODEL", help="Start from this model's weights, not from fresh ones.")
+@click.option(
+    "--from",
+    "start_from",
+    metavar="MODEL",
+    help="Start from this model's weights: a run, a folder, owner/name[@revision].",
+)
 @click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")
 @settings
 @resume
