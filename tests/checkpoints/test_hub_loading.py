@@ -279,6 +279,17 @@ def test_a_gguf_file_is_named_after_a_colon(hub):
     assert "has no a-q2.gguf; it has README.md, a-q4.gguf, a-q8.gguf" in refused("someone/quants:a-q2.gguf")
 
 
+def test_a_gguf_file_of_the_hub_is_loaded(hub, tmp_path, save):
+    pytest.importorskip("gguf")
+    save(tmp_path / "model")
+    bothways.export(tmp_path / "model", format="gguf", out=tmp_path / "gguf")
+    (file,) = (tmp_path / "gguf").glob("*.gguf")
+    hub.add("someone/quants", {"model.gguf": file.read_bytes()})
+    found = load("someone/quants:model.gguf")
+    assert same_weights(found.model, load(tmp_path / "model").model)
+    assert found.tokenizer is not None
+
+
 @pytest.fixture
 def guarded(hub, files):
     """Put models on the hub that not everybody may load."""

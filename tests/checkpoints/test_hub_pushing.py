@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from hub_server import sha256
 
 import bothways
 from bothways.checkpoints.checkpoint import load, save_checkpoint
@@ -93,6 +94,14 @@ def test_a_branch_and_a_private_repository(hub, run):
     assert again.endswith(hub.repositories[NAME].branches["v1"])
 
 
+@pytest.mark.usefixtures("writer")
+def test_what_shall_be_private_does_not_go_where_everybody_looks(hub, run):
+    hub.add(NAME, {})
+    with pytest.raises(UserError, match=f"'{NAME}' is there already, and everybody can see it; make it private on"):
+        push(run, NAME, private=True)
+    assert on(hub) == {}
+
+
 @pytest.mark.parametrize(
     ("token", "name", "complaint"),
     [
@@ -116,12 +125,14 @@ def test_what_the_hub_refuses_is_one_sentence(hub, run, monkeypatch, token, name
 
 @pytest.mark.usefixtures("writer")
 def test_a_hub_in_trouble_is_one_sentence(hub, run):
+    hub.answers[f"/lfs/{sha256((run / 'best' / WEIGHTS).read_bytes())}"] = [400]
+    with pytest.raises(UserError, match=r"was not published: .* answers 400: Bad request: refused"):
+        push(run, NAME)
     hub.answers["/commit/"] = [503]
     with pytest.raises(
         UserError, match=f"'{NAME}' was not published: .* answers 503, an error of its own; try again later$"
     ):
         push(run, NAME)
-    push(run, NAME)
     hub.stop()
     with pytest.raises(UserError, match=r"was not published: .* cannot be reached; the same call tries it again$"):
         push(run, NAME)

@@ -9,14 +9,14 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bothways.checkpoints.files import is_plain_name, read_object
-from bothways.checkpoints.manifest import MANIFEST
+from bothways.checkpoints.files import is_plain_name
+from bothways.checkpoints.manifest import MANIFEST, listed
 from bothways.checkpoints.refusals import FAILING, FULL, endpoint
 from bothways.checkpoints.tensors import INDEX, WEIGHTS, shard_names
 from bothways.errors import DamagedFileError, UserError
@@ -88,7 +88,7 @@ def fetch(name: str, revision: str | None, *, weights: bool = True, file: str | 
             return folder / file
         if weights:
             _bring(snapshot, _weights(folder))
-            _bring(snapshot, _listed(folder), needed=False)
+            _bring(snapshot, filter(is_plain_name, listed(folder)), needed=False)  # or the manifest would not hold
         return folder
 
 
@@ -122,13 +122,7 @@ def _weights(folder: Path) -> list[str]:
     return shard_names(folder) if shards else [WEIGHTS]
 
 
-def _listed(folder: Path) -> list[str]:
-    """Return the names of the files that must be there where a manifest is."""
-    files = read_object(folder / MANIFEST).get("files") if (folder / MANIFEST).is_file() else None
-    return [name for name in files if is_plain_name(name)] if isinstance(files, Mapping) else []
-
-
-def _bring(snapshot: Snapshot, names: Sequence[str], *, needed: bool = True) -> None:
+def _bring(snapshot: Snapshot, names: Iterable[str], *, needed: bool = True) -> None:
     """Download what is not there yet of some files.
 
     Raises:

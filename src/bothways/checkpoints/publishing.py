@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from bothways.checkpoints.downloading import SETTINGS, TOKENIZER, quiet_library
-from bothways.checkpoints.files import read_object
 from bothways.checkpoints.folders import USED
 from bothways.checkpoints.hub import NAME, resolve
-from bothways.checkpoints.manifest import MANIFEST, verify_manifest
+from bothways.checkpoints.manifest import MANIFEST, listed, verify_manifest
 from bothways.checkpoints.refusals import endpoint, in_one_line, is_of_network, status
 from bothways.checkpoints.tensors import INDEX, WEIGHTS, weight_files
-from bothways.errors import UserError
+from bothways.errors import BothwaysError, UserError
 from bothways.progress import bar, note
 
 CARD = ("README.md", "loss.svg")  # the model card, and the picture that it shows
@@ -50,8 +49,11 @@ def push(
     try:
         with quiet_library():
             return _upload(files, name, private=private, revision=revision, message=message)
+    except BothwaysError:
+        raise
     except Exception as error:  # of the network or of the Hub: the libraries below raise many kinds
-        raise UserError(_explain(error, name, revision)) from None
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None  # of a file that could not be sent
+        raise UserError(_explain(cause if isinstance(cause, Exception) else error, name, revision)) from None
 
 
 def _files(place: Path, *, card: Path) -> dict[str, Path]:
@@ -64,15 +66,10 @@ def _files(place: Path, *, card: Path) -> dict[str, Path]:
     files |= {name: place / name for name in names if (place / name).is_file()}
     if (place / MANIFEST).is_file():
         verify_manifest(place, USED)
-        if set(_listed(place)) <= set(files):  # a checkpoint's lists its training state, too, and would not fit
+        if set(listed(place)) <= set(files):  # a checkpoint's lists its training state, too, and would not fit
             files[MANIFEST] = place / MANIFEST
     cards = [(where, name) for name in CARD for where in (place, card) if (where / name).is_file()]
     return {**files, **{name: where / name for where, name in reversed(cards)}}
-
-
-def _listed(place: Path) -> Mapping[str, Any]:
-    listed: Mapping[str, Any] = read_object(place / MANIFEST)["files"]
-    return listed
 
 
 def _upload(files: Mapping[str, Path], name: str, *, private: bool | None, revision: str | None, message: str) -> str:
@@ -80,6 +77,10 @@ def _upload(files: Mapping[str, Path], name: str, *, private: bool | None, revis
 
     hub = HfApi()
     hub.create_repo(name, private=private, exist_ok=True)
+    if private and not hub.repo_info(name).private:
+        raise UserError(
+            f"{name!r} is there already, and everybody can see it; make it private on {endpoint()}, or choose another name"
+        )
     if revision is not None:
         hub.create_branch(name, branch=revision, exist_ok=True)
     stale = [
