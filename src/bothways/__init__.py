@@ -33,6 +33,7 @@ _HOMES = {
     "prepare": "verbs.prepare",
     "plan": "verbs.plan",
     "pretrain": "verbs.pretrain",
+    "push": "verbs.push",
     "recipe": "recipes.recipe",
     "recipe_names": "recipes.recipe",
     "runs": "verbs.runs",

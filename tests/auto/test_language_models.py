@@ -14,12 +14,14 @@ TEXTS = ["the film was lovely", "the plot was dull", "a story with music", "the 
 
 @pytest.fixture(scope="module")
 def bert(folders):
-    return AutoModelForMaskedLM.from_pretrained(folders["bert"]).fit(TEXTS * 4, **{**LEARN, "epochs": 100, "batch_size": 16})
+    return AutoModelForMaskedLM.from_pretrained(folders["bert"]).fit(
+        TEXTS * 4, **{**LEARN, "epochs": 100, "batch_size": 16}
+    )
 
 
 @pytest.fixture(scope="module")
 def gpt(folders):
-    return AutoModelForCausalLM.from_pretrained(folders["gpt2"]).fit(TEXTS, **LEARN)
+    return AutoModelForCausalLM.from_pretrained(folders["gpt2"]).fit(TEXTS, **{**LEARN, "epochs": 60})
 
 
 def test_a_bert_learns_what_stands_in_blanks(bert, folders):

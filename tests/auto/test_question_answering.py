@@ -42,7 +42,9 @@ def test_what_is_saved_says_the_same_here_and_in_transformers(fitted, unseen, tm
     assert again.predict(pairs) == fitted.predict(pairs)
     theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    tokens = tokenizer([pair[0] for pair in pairs[:4]], [pair[1] for pair in pairs[:4]], padding=True, return_tensors="pt")
+    tokens = tokenizer(
+        [pair[0] for pair in pairs[:4]], [pair[1] for pair in pairs[:4]], padding=True, return_tensors="pt"
+    )
     with torch.inference_mode():
         expected, said = theirs(**tokens), fitted(**tokens).logits
     real = tokens.attention_mask.bool()
@@ -63,12 +65,16 @@ def test_an_answer_in_a_long_passage_is_found_in_the_part_that_has_it(fitted, un
 
 def test_a_passage_that_does_not_say_is_learnt_too(folders, reviews, unseen):
     pairs, answers = ask(reviews)
-    silent = [(question, passage.replace(answer, "story")) for (question, passage), answer in zip(pairs, answers, strict=True)]
+    silent = [
+        (question, passage.replace(answer, "story")) for (question, passage), answer in zip(pairs, answers, strict=True)
+    ]
     model = AutoModelForQuestionAnswering.from_pretrained(folders["bert"])
     model.fit(pairs + silent, answers + [""] * len(silent), **LEARN)
     assert model.answers_none
     others, right = ask(unseen)
-    empty = [(question, passage.replace(answer, "story")) for (question, passage), answer in zip(others, right, strict=True)]
+    empty = [
+        (question, passage.replace(answer, "story")) for (question, passage), answer in zip(others, right, strict=True)
+    ]
     figures = model.evaluate(others + empty, right + [""] * len(empty))
     assert figures["exact_match"] > 0.85
     assert all(found[0].text for found in model.predict_answers(empty, none=False))
@@ -98,7 +104,11 @@ def test_the_place_of_a_word_is_its_first_unless_it_is_told():
 @pytest.mark.parametrize(
     ("inputs", "answers", "message"),
     [
-        ([("q", "a plot")], ["film"], r"answers\[0\] is 'film', which the passage does not say; give it letter for letter"),
+        (
+            [("q", "a plot")],
+            ["film"],
+            r"answers\[0\] is 'film', which the passage does not say; give it letter for letter",
+        ),
         ([("q", "a plot")], [{"text": "plot", "answer_start": 1}], "does not say at character 1"),
         ([("q", "a plot")], ["plot", "a"], "there are 1 questions and 2 answers"),
         ([("q", "a plot")], [3], r"answers\[0\] must be its text"),

@@ -15,7 +15,9 @@ FAMILIES = ["bert", "gpt2", "llama"]
 def tag(texts):
     """Return texts as lists of words, and which of them praise and which blame."""
     words = [text.split() for text in texts]
-    return words, [["praise" if word in PRAISE else "blame" if word in BLAME else "O" for word in each] for each in words]
+    return words, [
+        ["praise" if word in PRAISE else "blame" if word in BLAME else "O" for word in each] for each in words
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +30,16 @@ def fitted(folders, reviews, learn, tmp_path_factory):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns(family, folders, reviews, unseen, learn):
-    model = AutoModelForTokenClassification.from_pretrained(folders[family]).fit(*tag(reviews[0]), **{**learn, "epochs": 8})
+    model = AutoModelForTokenClassification.from_pretrained(folders[family]).fit(
+        *tag(reviews[0]), **{**learn, "epochs": 8}
+    )
     words, tags = tag(unseen[0])
     assert model.score(words, tags) > 0.95
     predicted = model.predict(words)
     assert list(map(len, predicted)) == list(map(len, words))
-    assert np.mean([one == other for one, other in zip(sum(predicted, []), sum(tags, []), strict=True)]) == pytest.approx(
-        model.score(words, tags)
-    )
+    assert np.mean(
+        [one == other for one, other in zip(sum(predicted, []), sum(tags, []), strict=True)]
+    ) == pytest.approx(model.score(words, tags))
 
 
 def test_what_is_saved_says_the_same_here_and_in_transformers(fitted, unseen):

@@ -1,6 +1,11 @@
+import os
+
 import pytest
 import torch
+from hub_server import HubServer
+from huggingface_hub import constants
 
+from bothways.checkpoints import downloading
 from bothways.checkpoints.checkpoint import save_checkpoint
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
@@ -53,3 +58,29 @@ def save(make_model, tokenizer):
         return model
 
     return saved
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return a hub on this machine that this process loads from, with an empty cache and without a token."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(downloading, "SECONDS_TO_WAIT", 0.01)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield server
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """Return the environment of another process that loads from this hub into the same cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    return {**kept, **home, "OMP_NUM_THREADS": "1"}

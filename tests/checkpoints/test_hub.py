@@ -1,13 +1,10 @@
-import json
 import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
-from huggingface_hub import constants, errors
+from huggingface_hub import constants
 
 from bothways.checkpoints.checkpoint import load, resolve
 from bothways.errors import UserError
@@ -99,10 +96,10 @@ def test_a_link_out_of_the_cache_is_not_followed(cache, tmp_path):
         load("someone/tiny")
 
 
-def test_a_cached_model_with_pickles_only_is_refused(cache):
+def test_a_cached_model_without_its_weights_is_refused(cache):
     for name in ("model.safetensors", "manifest.json", "state.json", "training.safetensors"):
         (cache / name).unlink()
-    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+    with pytest.raises(UserError, match=r"cannot be reached \(HF_HUB_OFFLINE is set\), and its cache .* only a part"):
         resolve("someone/tiny")
 
 
@@ -114,43 +111,3 @@ def test_the_environment_says_where_the_cache_is(cache):
     environment["HF_HOME"] = str(cache.parents[3])
     finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == str(cache)
-
-
-def answer(status):
-    return SimpleNamespace(status_code=status, headers={}, request=None)
-
-
-@pytest.mark.parametrize(
-    ("error", "complaint"),
-    [
-        (errors.RepositoryNotFoundError("404", response=answer(404)), "no folder 'someone/x', and no public model"),
-        (errors.GatedRepoError("403", response=answer(403)), "asks for consent"),
-        (errors.RevisionNotFoundError("404", response=answer(404)), "has no revision 'v9'"),
-        (errors.LocalEntryNotFoundError("x"), "cannot be reached"),
-        (errors.HfHubHTTPError("500 Server Error", response=answer(500)), "did not give it: 500 Server Error"),
-        (errors.HFValidationError("bad name"), "did not give it: bad name"),
-        (ConnectionError("no route"), "did not give it: no route"),
-    ],
-)
-def test_what_the_hub_refuses_is_one_sentence(monkeypatch, error, complaint):
-    def refuse(*_, **__):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=complaint):
-        resolve("someone/x", "v9")
-
-
-def test_only_weights_and_plain_text_are_asked_for(monkeypatch, tmp_path, save):
-    save(tmp_path / "x")
-    asked = {}
-
-    def download(name, **options):
-        asked.update(options, name=name)
-        return str(tmp_path / "x")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert resolve("someone/x") == tmp_path / "x"
-    assert asked["name"] == "someone/x"
-    assert sorted(asked["allow_patterns"]) == ["*.json", "*.safetensors", "*.txt"]
-    assert json.dumps(asked["revision"]) == "null"

@@ -100,7 +100,10 @@ def contrastive():
     return Case(Contrastive(), rows, {"contrastive": 4})
 
 
-CASES = {case.__name__: case for case in (causal_lm, masked_lm, hybrid, classification, token_classification, span, contrastive)}
+CASES = {
+    case.__name__: case
+    for case in (causal_lm, masked_lm, hybrid, classification, token_classification, span, contrastive)
+}
 
 
 @pytest.fixture(params=discover.names("objectives"))

@@ -16,6 +16,7 @@ from bothways.auto.tokenizer import AutoTokenizer
 from bothways.batch import PADDING, Attention, Batch
 from bothways.checkpoints.checkpoint import Loaded, load, save_checkpoint
 from bothways.checkpoints.folders import write_folder
+from bothways.checkpoints.publishing import push
 from bothways.errors import UserError
 from bothways.model.foreign import ForeignModel, wrap
 from bothways.model.heads import Model
@@ -90,8 +91,9 @@ class Pretrained:
             way = "both ways, as a BERT" if cls.ATTENTION == "causal" else "from left to right, as a GPT"
             raise UserError(f"{str(name_or_folder)!r} reads {way}, which {cls.__name__} cannot use")
         loaded.model.eval().to(default_device())
-        tokenizer = AutoTokenizer.of_model(loaded.tokenizer, loaded.folder) if loaded.tokenizer else None
-        return loaded, tokenizer
+        if loaded.tokenizer is None:
+            return loaded, None
+        return loaded, AutoTokenizer.of_model(loaded.tokenizer, loaded.folder, config=loaded.config)
 
     @classmethod
     def from_transformers(cls, module: Any, tokenizer: Any = None, **options: Any) -> Self:
@@ -134,7 +136,7 @@ class Pretrained:
         *,
         private: bool | None = None,
         revision: str | None = None,
-        message: str = "A model of bothways",
+        message: str = "Upload a model of bothways",
     ) -> str:
         """Publish the model on the Hugging Face Hub, as ``save_pretrained`` writes it, and return the commit's address.
 
@@ -148,8 +150,6 @@ class Pretrained:
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(Path(folder) / "model")
-            from bothways.checkpoints.publishing import push
-
             return push(Path(folder) / "model", name, private=private, revision=revision, message=message)
 
     def __call__(

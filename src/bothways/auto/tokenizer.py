@@ -5,7 +5,7 @@ Shapes: n texts, T tokens of one.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -16,7 +16,8 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 
 from bothways.auto.encodings import Encodings
-from bothways.checkpoints.hub import resolve
+from bothways.checkpoints.gguf import ENDING, GGUF
+from bothways.checkpoints.hub import tokenizer_place
 from bothways.config import read_json
 from bothways.errors import UserError, unknown
 from bothways.language import is_cjk
@@ -29,7 +30,6 @@ TRUNCATIONS = {True: "longest_first", False: "", None: "", **{name: name for nam
 PADDINGS = {True: "longest", False: "", None: "", "do_not_pad": "", "longest": "longest", "max_length": "max_length"}
 FORMATS = ("np", "pt")
 
-_FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = re.compile(rf"({'|'.join(ROLES)})_token(_id)?")
 _LIMITS = ("max_position_embeddings", "n_positions")  # of the families, in config.json
 _LARGEST = 10**9  # transformers writes 10**30 for a tokenizer without a limit
@@ -56,16 +56,18 @@ class AutoTokenizer:
         """Load the tokenizer of a model.
 
         Args:
-            name_or_folder: a run, a folder with ``tokenizer.json`` (or BERT's ``vocab.txt``), or the name of a model on
-                the Hugging Face Hub, which is downloaded unless it is cached.
+            name_or_folder: a run, a folder with ``tokenizer.json`` (or BERT's ``vocab.txt``, or GPT-2's ``vocab.json``),
+                or the name of a model on the Hugging Face Hub, of which the tokenizer alone is downloaded unless it is
+                cached.
             revision: branch, tag or commit; on the Hub only.
         Raises:
             UserError: there is no such model, or it has no tokenizer.
         """
-        folder = Path(name_or_folder).expanduser()
-        alone = any((folder / name).is_file() for name in _FILES)
-        folder = folder if alone else resolve(name_or_folder, revision)
-        return cls.of_model(Tokenizer.load(folder), folder)
+        place = tokenizer_place(name_or_folder, revision)
+        if place.suffix == ENDING and place.is_file():
+            file = GGUF(place)
+            return cls.of_model(file.tokenizer(), place, config=file.config())
+        return cls.of_model(Tokenizer.load(place), place)
 
     @classmethod
     def from_transformers(cls, tokenizer: Any) -> Self:
@@ -88,9 +90,16 @@ class AutoTokenizer:
         return cls(Tokenizer(copy), model_max_length=known, token_types=types)
 
     @classmethod
-    def of_model(cls, tokenizer: Tokenizer, folder: Path) -> Self:
-        """Complete a tokenizer by what the files beside it say."""
-        config, settings = _read(folder / "config.json"), _read(folder / "tokenizer_config.json")
+    def of_model(cls, tokenizer: Tokenizer, folder: Path, *, config: Mapping[str, Any] | None = None) -> Self:
+        """Complete a tokenizer by what the files beside it say.
+
+        Args:
+            tokenizer: of a model.
+            folder: of the model.
+            config: what ``config.json`` holds; None: it is read.
+        """
+        config = _read(folder / "config.json") if config is None else config
+        settings = _read(folder / "tokenizer_config.json")
         limits = [*(config.get(name) for name in _LIMITS), settings.get("model_max_length")]
         known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < _LARGEST]
         bert = tokenizer.kind == "wordpiece" and config.get("model_type", "bert") == "bert"

@@ -32,6 +32,7 @@ from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.progress import note
+from bothways.text.tokenizing.files import is_tokenizer
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 __all__ = [
@@ -277,7 +278,7 @@ def _stored_shift(extra: Mapping[str, Any]) -> bool:
 
 
 def _load_tokenizer(folder: Path, config: TransformerConfig) -> Tokenizer | None:
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+    if not is_tokenizer(folder):
         return None
     return _checked(Tokenizer.load(folder), folder, config)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bothways.checkpoints.manifest import MANIFEST, verify_manifest, write_manifest
+from bothways.checkpoints.refusals import FAILING, FULL
 from bothways.errors import DamagedFileError, OutOfDiskError, UserError
 from bothways.progress import note
 
@@ -27,8 +28,6 @@ USED = (
 )
 _STEP = re.compile(r"step-(0|[1-9][0-9]{0,17})")
 _LEFT_OVER = re.compile(r"\.(tmp|old)-(.+)-[0-9a-f]{32}")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FAILING = (errno.EIO, errno.EROFS)  # a disk that has errors, and one that the system made read-only because of them
 _REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
@@ -138,11 +137,11 @@ def _explain(error: Exception, target: Path) -> Exception:
     # The libraries written in Rust report the system's number in the text only.
     in_text = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(in_text[1]) if in_text else None
-    if number in _FULL:
+    if number in FULL:
         return OutOfDiskError(
             f"there is no room to write {str(target)!r}; what was saved before is whole. Free some disk"
         )
-    if number in _FAILING:
+    if number in FAILING:
         return OutOfDiskError(
             f"the disk fails to write {str(target)!r} ({os.strerror(number)}); what was saved before is whole"
         )

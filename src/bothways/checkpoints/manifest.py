@@ -44,6 +44,17 @@ def verify_manifest(folder: Path, used: Collection[str]) -> None:
         _verify_file(folder / name, expected, reached=below is None or not below.is_symlink())
 
 
+def listed(folder: Path) -> list[str]:
+    """Return the names that a folder's manifest lists, whatever they are; none, where there is no manifest to be read."""
+    if not (folder / MANIFEST).is_file():
+        return []
+    try:
+        files = read_object(folder / MANIFEST).get("files")
+    except UserError:
+        return []
+    return list(files) if isinstance(files, Mapping) else []
+
+
 def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
     """Return name to size and hash."""
     if not is_regular(file):

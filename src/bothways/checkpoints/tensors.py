@@ -124,12 +124,27 @@ def weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{str(folder)!r} has no {WEIGHTS}")
 
 
-def _shards(folder: Path) -> list[Path]:
+def shard_names(folder: Path) -> list[str]:
+    """Return the names of the files that the index names.
+
+    Raises:
+        DamagedFileError: it makes no sense.
+    """
+    return sorted(set(_read_index(folder).values()))
+
+
+def _read_index(folder: Path) -> Mapping[str, str]:
+    """Return tensor to name of its file."""
     shards = read_object(folder / INDEX).get("weight_map")
     if not isinstance(shards, Mapping) or not shards or not all(map(is_plain_name, shards.values())):
         raise DamagedFileError(
             f"{str(folder / INDEX)!r} must have a weight_map from tensors to names of files beside it"
         )
+    return shards
+
+
+def _shards(folder: Path) -> list[Path]:
+    shards = _read_index(folder)
     files = [folder / name for name in sorted(set(shards.values()))]
     for file in files:
         if not file.is_file():

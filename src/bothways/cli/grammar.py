@@ -160,5 +160,8 @@ verify = click.option(
     help="Load without comparing the files with their hashes.",
 )
 model = click.option(
-    "--model", required=True, metavar="MODEL", help="A run, a model's folder, or a name on the Hugging Face Hub."
+    "--model",
+    required=True,
+    metavar="MODEL",
+    help="A run, a model's folder, or owner/name[@revision] on the Hugging Face Hub.",
 )

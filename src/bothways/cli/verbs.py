@@ -100,7 +100,7 @@ def inspect(paths: Sequence[Path], test: Sequence[Path], columns: Sequence[str],
     default="bpe",
     metavar="KIND|FILE|MODEL|DATA",
     help="bpe (for a GPT), wordpiece (for a BERT) or unigram is trained on the text; or take that of a file, a model "
-    "or another corpus.",
+    "(a run, a folder, owner/name[@revision]) or another corpus.",
 )
 @click.option(
     "--vocab-size", type=int, metavar="N", help="Tokens of a tokenizer that is trained; 8192, if the text has as many."
@@ -186,7 +186,12 @@ def plan(recipe: str, **options: Any) -> Answer:
 @click.argument("recipe")
 @data("What bothways prepare made; repeated, several are mixed. Without weights: in proportion to their tokens.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
-@click.option("--from", "start_from", metavar="MODEL", help="Start from this model's weights, not from fresh ones.")
+@click.option(
+    "--from",
+    "start_from",
+    metavar="MODEL",
+    help="Start from this model's weights: a run, a folder, owner/name[@revision].",
+)
 @click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")
 @settings
 @resume
@@ -340,6 +345,24 @@ def export(model: str, format: str, out: Path, **options: Any) -> Answer:  # noq
     head = ["head", "largest difference", "standard deviation", "ratio"]
     shown = [table(lines, columns=head), f"Written: {out} ({format}), which says the same as the model"]
     return Answer(values={"out": str(out), "format": format, "differences": values}, shown=shown)
+
+
+@command.command(cls=Verb, epilog="bothways push sorter --to owner/sorter --private")
+@click.argument("model", type=FILE, metavar="RUN|DIR")
+@click.option("--to", required=True, metavar="OWNER/NAME", help="Where to; it is made if there is none.")
+@click.option("--private", is_flag=True, default=None, help="If it is made: for you alone to see.")
+@click.option("--revision", metavar="BRANCH", help="Branch, which is made if there is none; main if not given.")
+@click.option("--message", default="Upload a model of bothways", metavar="TEXT", help="Of the commit.")
+@as_json
+def push(model: Path, to: str, **options: Any) -> Answer:
+    """Publish a model on the Hugging Face Hub.
+
+    Its settings, weights, tokenizer and model card go there, and nothing of what training left. Log in before by
+    hf auth login, or set HF_TOKEN.
+    """
+    address = bothways.push(model, to=to, **options)
+    at = f"{to}@{options['revision']}" if options["revision"] else to
+    return Answer(values={"model": at, "commit": address}, shown=[f"Published: {address}", f"By name: --model {at}"])
 
 
 @command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")

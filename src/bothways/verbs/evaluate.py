@@ -35,7 +35,7 @@ def evaluate(
 
     Args:
         task: name of a task.
-        model: a run, a folder or a hub id.
+        model: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         test: files with the task's columns.
         out: a JSON file to write the scores to.
         fail_on_overlap: refuse test examples that stand in the texts that the model was fine-tuned on.
@@ -81,7 +81,7 @@ def predict(
 
     Args:
         task: name of a task.
-        model: a run, a folder or a hub id.
+        model: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         examples: the path of a file, or a list of texts or of mappings from column to text.
         seed: of sampling.
         verify: compare the model's files with their hashes.

@@ -17,7 +17,7 @@ def export(
     """Write a model for another program.
 
     Args:
-        model: a run, a folder or a hub id.
+        model: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         format: one of the files in ``exports``.
         out: the folder to make; an earlier export there is replaced.
         precision: of the weights; None: the format's usual one.

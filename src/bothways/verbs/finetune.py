@@ -77,7 +77,7 @@ def finetune(
 
     Args:
         task: name of a task, such as ``"classification"``.
-        model: a run, a folder or a hub id.
+        model: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         train: jsonl, json, csv or tsv files with the task's columns.
         out: the RUN folder to make.
         validation: files by which the best checkpoint is chosen.

@@ -25,7 +25,7 @@ def generate(
     """Continue texts.
 
     Args:
-        model: a GPT: a run, a folder or a hub id.
+        model: a GPT: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         prompts: one text or several; the empty text asks for a document from its beginning.
         max_new_tokens: the most tokens that are written.
         temperature: 0 takes the likeliest token; over 1 is wild.

@@ -11,7 +11,7 @@ from bothways.advise.inspect.findings import Finding, ranked
 from bothways.advise.inspect.prepared import is_prepared, look_at_data
 from bothways.advise.inspect.task_files import look_at_examples
 from bothways.advise.inspect.text import look_at_text
-from bothways.checkpoints.checkpoint import resolve
+from bothways.checkpoints.hub import tokenizer_place
 from bothways.errors import UserError
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.folders import check_file, write_file
@@ -107,6 +107,4 @@ def inspect(
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load the tokenizer of a file, a model, a run or prepared data."""
-    path = Path(path)
-    own = path.suffix == ".json" or any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    return Tokenizer.load(path if own else resolve(path))
+    return Tokenizer.load(tokenizer_place(path))

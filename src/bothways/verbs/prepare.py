@@ -19,13 +19,12 @@ from bothways.text.reading.files import SourceFile, find_files
 from bothways.text.reading.parts import Account
 from bothways.text.shards import MANIFEST, REPORT, SPLITS, Shards, ShardWriter, write_manifest
 from bothways.text.splitting import split_of
+from bothways.text.tokenizing.files import is_tokenizer
 from bothways.text.tokenizing.tokenizer import KINDS, Tokenizer
 from bothways.verbs.folders import building, check_free
 from bothways.verbs.preparing import TOO_FEW, Build, chosen_words
 
 DEFAULT_VOCABULARY = 8192
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
-TOKENIZER_SUFFIXES = (".json", ".txt")
 MOST_TOKENS = 10_000_000  # of a vocabulary; the largest published ones have a quarter of a million
 PIPE = "-"
 
@@ -56,7 +55,8 @@ def prepare(
         paths: files and folders, see ``read_documents`` for what can be read; or ``"-"`` for what comes through a pipe.
         out: folder to make; it must be empty or not there.
         tokenizer: ``"bpe"``, ``"wordpiece"`` or ``"unigram"`` to train one on a sample of the training documents; or a
-            tokenizer.json, or a folder with one: a model, a run, another corpus.
+            tokenizer.json, a folder with one (a model, a run, another corpus), or the ``owner/name`` of a model on the
+            Hugging Face Hub.
         vocab_size: of a trained tokenizer; None: 8,192, or fewer where the text does not support as many.
         text_column: of jsonl, csv and parquet files.
         delimiter: between the cells of csv files; None: a comma, in tsv files a tab.
@@ -210,12 +210,13 @@ def get_tokenizer(
 
 def _load_tokenizer(tokenizer: str | Path) -> Tokenizer:
     path = Path(tokenizer)
-    if not path.exists() and path.suffix not in TOKENIZER_SUFFIXES and path.parent == Path():
+    if not is_tokenizer(path) and not path.exists() and path.parent == Path():
         raise UserError(
-            f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json, a vocabulary or a folder with one, not {str(path)!r}"
+            f"--tokenizer takes {', '.join(KINDS)}, a tokenizer.json, a vocabulary, a folder with one, or owner/name on the "
+            f"Hugging Face Hub, not {str(path)!r}"
         )
-    if path.suffix in TOKENIZER_SUFFIXES or any((path / name).is_file() for name in TOKENIZER_FILES):
+    if is_tokenizer(path):
         return Tokenizer.load(path).framed_by_kind()
-    from bothways.checkpoints.checkpoint import resolve  # needs torch
+    from bothways.checkpoints.hub import tokenizer_place  # needs torch
 
-    return Tokenizer.load(resolve(path)).framed_by_kind()
+    return Tokenizer.load(tokenizer_place(tokenizer)).framed_by_kind()

@@ -37,8 +37,16 @@ _LONGEST = 1024  # characters of a token
 _MOST_PARTS = 4 * 2**20  # lists, objects and values of a file: parsing more would take long
 _UNLIKELY = 1000.0  # by how much a special token scores less than the least likely piece
 _PLAIN = re.compile(r"[\w\s'’.,-]+")
+NAMES = ("tokenizer.json", "vocab.txt", "vocab.json")  # of files that a folder may hold, the one to read first
 _NEVER = frozenset("ÀÁõö÷øùúûüýþÿ")  # bytes that no UTF-8 has, as byte-level BPE writes them
 _PROBES = ("The quick brown fox, 1234.", "我们今天去北京。", "é\u0301🙂\x00\n\t  \u200b￼", "a" * 300)
+
+
+def is_tokenizer(path: Path) -> bool:
+    """Whether this is by its name a file of a tokenizer, or is a folder that holds one."""
+    if not path.is_dir():
+        return path.suffix in (".json", ".txt")
+    return any((path / name).is_file() for name in NAMES)
 
 
 def read(path: Path) -> Backend:
@@ -48,8 +56,7 @@ def read(path: Path) -> Backend:
         UserError: there is none, or it is not valid; the message names the file and what is wrong.
     """
     if path.is_dir():
-        names = ("tokenizer.json", "vocab.txt", "vocab.json")
-        found = next((path / name for name in names if (path / name).is_file()), None)
+        found = next((path / name for name in NAMES if (path / name).is_file()), None)
         if found is None:
             raise UserError(
                 f"there is no tokenizer.json in {str(path)!r}, nor a vocab.txt or a vocab.json with its merges.txt"
