@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_models import MODELS, make
 
+from bothways.checkpoints.checkpoint import load
 from bothways.errors import UserError
+from bothways.tasks.minimal_pairs import MinimalPairs
 
 pytestmark = pytest.mark.engines
 LONG = "the old man and the sea and the old man " * 6
@@ -120,6 +122,13 @@ def test_the_same_is_written(harness, folders, name):
     assert len(set(ours)) > len(CONTEXTS)
 
 
+def test_sentences_have_the_scores_that_minimal_pairs_give_them(ours, folders):
+    sentences = ["the old man and the sea", "the sea and the old", "我们今天去北京", "我们去北京今天"]
+    expected = MinimalPairs(attention="causal").scores(load(folders["GPT"]), sentences)
+    found = ours.loglikelihood(requests("loglikelihood", [("", sentence) for sentence in sentences]))
+    np.testing.assert_allclose([each for each, _ in found], expected, atol=1e-4)
+
+
 def test_a_shorter_length_is_the_harness_s_too(harness, folders):
     asked = requests("loglikelihood", PAIRS[:-1])
     ours = harness.BothwaysLM(str(folders["GPT"]), device="cpu", max_length=12).loglikelihood(asked)
@@ -135,10 +144,12 @@ def test_no_character_is_lost_where_a_token_would_span_both_texts(ours, tokenize
     assert ours.loglikelihood(requests("loglikelihood", [("the", "")])) == [(0.0, True)]
 
 
-def test_writing_ends_as_soon_as_a_text_is_there_that_ends_it(harness, ours, tokenizer):
+def test_writing_ends_as_soon_as_a_text_is_there_that_ends_it(ours, tokenizer):
     steps = []
     ours._loaded.model.transformer.register_forward_pre_hook(lambda *_: steps.append(1))
-    (text,) = ours.generate_until(requests("generate_until", [("我们今天去北京", {"until": ["。"], "max_gen_toks": 30})]))
+    (text,) = ours.generate_until(
+        requests("generate_until", [("我们今天去北京", {"until": ["。"], "max_gen_toks": 30})])
+    )
     assert text == "，明天回来"
     assert len(steps) == len(tokenizer.encode("，明天回来。"))
 
@@ -146,7 +157,9 @@ def test_writing_ends_as_soon_as_a_text_is_there_that_ends_it(harness, ours, tok
 def test_sampling_is_drawn_from_the_seed_and_asking_twice_gives_two_texts(harness, folders):
     options = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 3.0, "top_k": 20, "top_p": 0.99}
     asked = requests("generate_until", [("the", options), ("the", options)])
-    texts = [harness.BothwaysLM(str(folders["GPT"]), device="cpu", seed=seed).generate_until(asked) for seed in (0, 0, 1)]
+    texts = [
+        harness.BothwaysLM(str(folders["GPT"]), device="cpu", seed=seed).generate_until(asked) for seed in (0, 0, 1)
+    ]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0][0] != texts[0][1]
 
@@ -213,7 +226,8 @@ def test_what_is_cut_is_said(ours, caplog):
     assert "lost their beginning: 1 of 1" in caplog.text
 
 
-def test_whole_tasks_give_the_same_figures(folders, harness, tasks):
+@pytest.mark.usefixtures("harness")
+def test_whole_tasks_give_the_same_figures(folders, tasks):
     lm_eval = pytest.importorskip("lm_eval")
     manager = pytest.importorskip("lm_eval.tasks").TaskManager(include_path=str(tasks))
     settings = {"tasks": list(TASKS), "task_manager": manager, "bootstrap_iters": 0}

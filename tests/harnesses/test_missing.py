@@ -24,7 +24,8 @@ else:
 
 
 def test_so_does_the_command_line():
-    program = "import runpy, sys; sys.modules['lm_eval'] = None; runpy.run_module('bothways.harnesses.lm_eval', run_name='__main__')"
+    program = "import runpy, sys; sys.modules['lm_eval'] = None; "
+    program += "runpy.run_module('bothways.harnesses.lm_eval', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert done.stderr == "Error: lm_eval is not installed; install the extra: pip install 'bothways[lm-eval]'\n"

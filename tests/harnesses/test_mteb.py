@@ -2,6 +2,7 @@
 
 import csv
 import io
+from itertools import pairwise
 
 import pytest
 import zstandard
@@ -11,8 +12,16 @@ from bothways.errors import UserError
 from bothways.verbs.export import export
 
 pytestmark = pytest.mark.engines
-SENTENCES = ["the old man", "the old man and the sea", "and the sea, the sea", "a man", "the sea", "我们今天去北京", "北京"]
-PAIRS = [(one, other, float(at % 6)) for at, (one, other) in enumerate(zip(SENTENCES, SENTENCES[1:], strict=False))]
+SENTENCES = [
+    "the old man",
+    "the old man and the sea",
+    "and the sea, the sea",
+    "a man",
+    "the sea",
+    "我们今天去北京",
+    "北京",
+]
+PAIRS = [(one, other, float(at % 6)) for at, (one, other) in enumerate(pairwise(SENTENCES))]
 LABELLED = [(f"the {word} and the {word}", label) for word, label in [("old", 0), ("sea", 1)] for _ in range(12)]
 LABELLED += [("我们今天去北京", 2), ("今天", 2)] * 6
 
@@ -23,7 +32,7 @@ def mteb():
 
 
 @pytest.fixture(scope="module")
-def harness(mteb):
+def harness():
     return pytest.importorskip("bothways.harnesses.mteb")
 
 
@@ -126,7 +135,7 @@ def test_a_hybrid_reads_as_it_is_told(mteb, harness, folders):
     assert found[0] == found[1] != found[2]
 
 
-def test_it_is_an_encoder_with_a_name_and_a_revision_made_of_what_it_is(mteb, harness, bert, tmp_path, tokenizer):
+def test_it_is_an_encoder_with_a_name_and_a_revision_made_of_what_it_is(harness, bert, tmp_path, tokenizer):
     encoder = harness.BothwaysEncoder(bert, device="cpu")
     assert isinstance(encoder, pytest.importorskip("mteb.models").EncoderProtocol)
     meta = encoder.mteb_model_meta

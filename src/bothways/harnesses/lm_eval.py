@@ -111,10 +111,10 @@ class BothwaysLM(TemplateLM):
         """
         super().__init__()
         if others:
-            raise unknown("model argument", next(iter(others)), ("pretrained", *BothwaysLM.__init__.__kwdefaults__))
-        self._loaded = open_model(
-            str(pretrained), revision=revision, device=device, attention="causal", verify=verify
-        )
+            raise unknown(
+                "model argument", next(iter(others)), ("pretrained", *(BothwaysLM.__init__.__kwdefaults__ or ()))
+            )
+        self._loaded = open_model(str(pretrained), revision=revision, device=device, attention="causal", verify=verify)
         config = self._loaded.model.config
         if config.attention == "bidirectional":
             raise UserError(

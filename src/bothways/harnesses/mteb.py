@@ -1,4 +1,6 @@
-"""MTEB, the benchmark of text embeddings: a model of ours turns texts into vectors, and the tasks judge these::
+"""MTEB, the benchmark of text embeddings: a model of ours turns texts into vectors, and the tasks judge these.
+
+In Python::
 
     mteb.evaluate(BothwaysEncoder("bert"), tasks=mteb.get_tasks(tasks=["STSBenchmark"]))
 """

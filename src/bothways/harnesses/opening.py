@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from bothways.batch import Attention
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.errors import UserError
@@ -36,7 +34,9 @@ def open_model(
         loaded.model.to(device or default_device())
     except (RuntimeError, AssertionError) as error:  # torch's ways to say that it does not know, or have, a device
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"the model cannot be put on the device {device!r}: {reason}; legal: cpu, cuda, cuda:0 …") from None
+        raise UserError(
+            f"the model cannot be put on the device {device!r}: {reason}; legal: cpu, cuda, cuda:0 …"
+        ) from None
     loaded.model.eval()
     return loaded
 
