@@ -24,7 +24,7 @@ test: $(VENV)/.ready-dev ## run the tests; ARGS="-k name"
 test-all: $(VENV)/.ready-dev ## run the slow tests too; DATA_DIR=folder adds those on real data sets
 	$(BIN)/python -m pytest --slow $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
 
-test-engines: $(VENV)/.ready-engines ## run what is exported in ONNX Runtime, OpenVINO and llama.cpp
+test-engines: $(VENV)/.ready-engines ## run models in ONNX Runtime, OpenVINO, llama.cpp and evaluation harnesses
 	$(BIN)/python -m pytest --engines -m engines $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check style, format and types

@@ -10,7 +10,7 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
-    parser.addoption("--engines", action="store_true", help="run exports in other programs, too")
+    parser.addoption("--engines", action="store_true", help="run models in other programs, too")
     parser.addoption("--data-dir", type=Path, metavar="DIR", help="run the tests on real data, which lies in DIR")
 
 

@@ -18,7 +18,7 @@ FLOORS = {
     "engine": ("training",),
     "uses": ("tasks",),
     "settings": ("experiment", "finetuning"),
-    "rooms": ("recipes", "evaluation", "exports", "explain", "safety", "serve"),
+    "rooms": ("recipes", "evaluation", "exports", "harnesses", "explain", "safety", "serve"),
     "front": ("auto", "advise"),
     "actions": ("verbs",),
     "door": ("__init__", "__main__", "cli"),
@@ -30,6 +30,7 @@ HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 NO_TORCH = ("metrics", "execution", "text.preparation", "text.found.docstrings", "text.found.snownlp")
 ONLY_IN = {
     "transformers": "exports",
+    **dict.fromkeys(("lm_eval", "mteb"), "harnesses"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "flask"), "serve"),
 }
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -187,6 +188,7 @@ def test_the_map_in_the_documentation_is_this_one():
         ("bothways.text.preparation", "from torch import Tensor", "must work without torch"),
         ("bothways.model.heads", "from transformers import BertModel", "only exports may import"),
         ("bothways.cli", "import uvicorn", "only serve may import uvicorn"),
+        ("bothways.tasks.span", "from lm_eval.api.model import LM", "only harnesses may import lm_eval"),
         ("bothways.text.utils", "", "says nothing of what is inside"),
         ("bothways.model.cache", "import pickle", "pickle runs code"),
         ("bothways.model.cache", "from joblib import load", "joblib runs code"),

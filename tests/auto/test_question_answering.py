@@ -52,7 +52,7 @@ def test_what_is_saved_says_the_same_here_and_in_transformers(fitted, unseen, tm
     assert torch.allclose(said[..., 1][real], expected.end_logits[real], atol=1e-4)
 
 
-def test_an_answer_in_a_long_passage_is_found_in_the_part_that_has_it(fitted, unseen):
+def test_an_answer_in_a_long_passage_is_found_in_the_part_that_has_it(fitted):
     rng = np.random.default_rng(3)
     right = 0
     for place in range(20):

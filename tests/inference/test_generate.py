@@ -124,6 +124,21 @@ def test_a_text_may_end_before_it_begins(make_model, make_texts):
     assert generate(model, prompts, stop_ids=firsts) == [Generated(ids=[], finish_reason="stop")] * 2
 
 
+def test_a_continuation_ends_with_the_token_after_which_it_is_said_to_end(make_model, make_texts):
+    model, prompts = make_model(), make_texts(5, 9, 2)
+    whole = [each.ids for each in generate(model, prompts, max_new_tokens=10)]
+    asked = []
+
+    def ended(ids):
+        asked.append(list(ids))
+        return ids[:4] == whole[1][:4] or len(ids) == 7
+
+    stopped = generate(model, prompts, max_new_tokens=10, ended=ended)
+    assert [each.ids for each in stopped] == [whole[0][:7], whole[1][:4], whole[2][:7]]
+    assert {each.finish_reason for each in stopped} == {"stop"}
+    assert all(any(ids == text[: len(ids)] for text in whole) for ids in asked)
+
+
 def test_the_context_is_the_limit(make_model, make_texts):
     model, prompts = make_model(max_position_embeddings=12, position="learned"), make_texts(12, 11, 4)
     results = generate(model, prompts, max_new_tokens=100)

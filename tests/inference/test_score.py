@@ -7,7 +7,7 @@ import torch
 from bothways.batch import collate, row
 from bothways.errors import UserError
 from bothways.inference import score
-from bothways.inference.score import log_likelihoods, pseudo_log_likelihoods
+from bothways.inference.score import log_likelihoods, pseudo_log_likelihoods, score_continuations
 
 MASK = 28
 LENGTHS = (5, 1, 12, 3, 12, 2, 40)
@@ -38,6 +38,53 @@ def test_each_token_is_scored_from_its_left(make_model, make_texts, position, ba
     for text, part in zip(texts, scores, strict=True):
         expected = [float(log_probabilities(model, text[:at], at - 1)[text[at]]) for at in range(1, len(text))]
         np.testing.assert_allclose(part, expected, atol=1e-10)
+
+
+@every_budget
+def test_a_continuation_is_scored_after_its_context(make_model, make_texts, batch_tokens):
+    model, texts = make_model(), make_texts(6, 6, 2, 41)
+    texts[1] = [*texts[0][:5], (texts[0][5] + 1) % 29]  # reads the same tokens as the first
+    cuts = (5, 4, 1, 30)  # the second asks for more of what both read
+    pairs = [(text[:cut], text[cut:]) for text, cut in zip(texts, cuts, strict=True)]
+    scored = score_continuations(model, *zip(*pairs, strict=True), batch_tokens=batch_tokens)
+    for text, cut, each in zip(texts, cuts, scored, strict=True):
+        says = [log_probabilities(model, text[:at], at - 1) for at in range(cut, len(text))]
+        np.testing.assert_allclose(each.log_likelihoods, [float(p[t]) for p, t in zip(says, text[cut:], strict=True)])
+        assert each.greedy == all(int(p.argmax()) == t for p, t in zip(says, text[cut:], strict=True))
+
+
+def test_what_would_be_written_is_greedy(make_model):
+    model, text = make_model(), [3, 1]
+    for _ in range(4):
+        text.append(int(log_probabilities(model, text, len(text) - 1).argmax()))
+    other = [*text[:-1], (text[-1] + 1) % 29]
+    scored = score_continuations(model, [text[:2], text[:2], text[:5]], [text[2:], other[2:], other[5:]])
+    assert [each.greedy for each in scored] == [True, False, False]
+
+
+def test_what_reads_the_same_tokens_is_read_once(make_model, watch):
+    model = make_model()
+    shapes = watch(model)
+    scored = score_continuations(model, [[1, 2, 3]] * 4 + [[1, 2]], [[4], [5], [6], [4], [3, 7]])
+    assert shapes == [(1, 3)]
+    assert scored[0].log_likelihoods == scored[3].log_likelihoods
+    assert score_continuations(model, [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("contexts", "continuations", "message"),
+    [
+        ([[]], [[1]], r"contexts\[0\] has no tokens"),
+        ([[1]], [[]], r"continuations\[0\] has no tokens"),
+        ([[1]], [[29]], r"continuations\[0\] holds token id 29"),
+        ([[1] * 30], [[1] * 12], r"contexts with continuations\[0\] has 41 tokens"),
+    ],
+)
+def test_continuations_that_cannot_be_scored_are_refused(make_model, contexts, continuations, message):
+    with pytest.raises(UserError, match=message):
+        score_continuations(make_model(), contexts, continuations)
+    with pytest.raises(UserError, match="sees the token it should predict"):
+        score_continuations(make_model(**BERT), contexts, continuations)
 
 
 @every_budget

@@ -334,12 +334,7 @@ def _answers(
     every = every - every.max(axis=0)
     probable = every - np.log(np.exp(every).sum(axis=0))
     found = [
-        Answer(
-            text=passage[spans[each.first, 0] : spans[each.last, 1]].strip(),
-            start=int(spans[each.first, 0]),
-            end=int(spans[each.last, 1]),
-            score=math.exp(each.score),
-        )
+        _answer(passage, int(spans[each.first, 0]), int(spans[each.last, 1]), each.score)
         for each in best_spans(probable[:-1, 0], probable[:-1, 1], numbers, longest=longest, most=top_k + 20)
     ]
     if none or not found:
@@ -348,3 +343,10 @@ def _answers(
     for each in sorted(found, key=lambda each: -each.score):
         best.setdefault((each.start, each.end), each)
     return list(best.values())[:top_k]
+
+
+def _answer(passage: str, start: int, end: int, score: float) -> Answer:
+    """Return what stands somewhere, without the white space around it that some tokens hold."""
+    text = passage[start:end]
+    start += len(text) - len(text.lstrip())
+    return Answer(text=text.strip(), start=start, end=start + len(text.strip()), score=math.exp(score))

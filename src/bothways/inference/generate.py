@@ -30,6 +30,8 @@ from bothways.model.heads import Model
 from bothways.progress import bar
 
 FinishReason = Literal["stop", "length"]
+Ended = Callable[[Sequence[int]], bool]
+"""Whether a continuation ends with its last token: a certain text has been written, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class Generated:
 
     Attributes:
         ids: the generated tokens, without the prompt and without the token that stopped it.
-        finish_reason: ``"stop"``: a stop token came; ``"length"``: as many tokens as asked for, or the context is full.
+        finish_reason: ``"stop"``: a stop token came, or ``ended`` said so; ``"length"``: as many tokens as asked for, or the
+            context is full.
     """
 
     ids: list[int]
@@ -52,6 +55,7 @@ def generate(
     max_new_tokens: int = 128,
     sampling: Sampling = GREEDY,
     stop_ids: Collection[int] = (),
+    ended: Ended | None = None,
     forbidden_ids: Collection[int] = (),
     processors: Sequence[Processor] = (),
     prefix: bool = False,
@@ -70,6 +74,7 @@ def generate(
         max_new_tokens: the most tokens generated for each; fewer where prompt and continuation fill the context.
         sampling: how tokens are chosen; greedy by default.
         stop_ids: tokens that end a text.
+        ended: asked after each token whether the continuation so far, prompt left out, shall end with it.
         forbidden_ids: tokens that are never generated.
         processors: what else may change the logits before a token is chosen.
         prefix: prompt tokens see each other fully, as a prefix language model was trained to read them.
@@ -102,7 +107,7 @@ def generate(
     with evaluating(model, precision), bar("generating", len(checked)) as progress:
         for group in groups:
             texts = [_begin(model, checked[index], max_new_tokens, seeds[index]) for index in group]
-            _continue(model, texts, choose_next, frozenset(stop_ids), prefix, dtype)
+            _continue(model, texts, choose_next, frozenset(stop_ids), ended, prefix, dtype)
             results |= {index: text.result() for index, text in zip(group, texts, strict=True)}
             progress.advance(len(group))
     return [results[index] for index in range(len(checked))]
@@ -146,12 +151,15 @@ class _Text:
     generator: torch.Generator
     finish_reason: FinishReason = "length"
 
-    def take(self, token: int, stop_ids: Collection[int]) -> bool:
+    def take(self, token: int, stop_ids: Collection[int], ended: Ended | None) -> bool:
         """Add a token and return whether the text goes on after it."""
         if token in stop_ids:
             self.finish_reason = "stop"
             return False
         self.ids.append(token)
+        if ended is not None and ended(self.ids[self.prompt_length :]):
+            self.finish_reason = "stop"
+            return False
         return len(self.ids) < self.most
 
     def result(self) -> Generated:
@@ -184,6 +192,7 @@ def _continue(
     texts: Sequence[_Text],
     choose_next: Callable[[Tensor, History, Sequence[torch.Generator]], Tensor],
     stop_ids: Collection[int],
+    ended: Ended | None,
     prefix: bool,
     dtype: torch.dtype,
 ) -> None:
@@ -196,7 +205,7 @@ def _continue(
     logits = prefill(model, cache, [text.ids for text in going], prefix=prefix)
     while True:
         tokens = choose_next(logits, [text.ids for text in going], [text.generator for text in going])
-        goes_on = [text.take(token, stop_ids) for text, token in zip(going, tokens.tolist(), strict=True)]
+        goes_on = [text.take(token, stop_ids, ended) for text, token in zip(going, tokens.tolist(), strict=True)]
         if not any(goes_on):
             return
         if not all(goes_on):

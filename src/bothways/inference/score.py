@@ -6,7 +6,8 @@ ways. All values are in nats, and no value depends on what else is read with it,
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,11 +38,7 @@ def log_likelihoods(
     Raises:
         UserError: the model only reads both ways, or a sequence is empty, too long, or no list of its token ids.
     """
-    if model.config.attention == "bidirectional" and not model.config.hybrid:
-        raise UserError(
-            "a bidirectional model sees the token it should predict; ask for pseudo-log-likelihoods instead"
-        )
-    require_head(model, "language_model")
+    _require_left_to_right(model)
     checked = check_sequences(model, sequences, "sequences")
     firsts = np.cumsum([0, *(len(ids) - 1 for ids in checked)]).tolist()
 
@@ -55,6 +52,71 @@ def log_likelihoods(
     lengths = [len(ids) for ids in checked]
     values = read(model, next_token, lengths=lengths, make_row=make_row, batch_tokens=batch_tokens, precision=precision)
     return split(values, [len(ids) - 1 for ids in checked])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a model says of n tokens that follow others.
+
+    Attributes:
+        log_likelihoods: [n], of each token after all before it.
+        greedy: whether all of them are what greedy choice would have written.
+    """
+
+    log_likelihoods: NDArray[np.floating]
+    greedy: bool
+
+
+def score_continuations(
+    model: Model,
+    contexts: Sequence[ArrayLike],
+    continuations: Sequence[ArrayLike],
+    *,
+    batch_tokens: int = 8192,
+    precision: Precision = "fp32",
+) -> list[Scored]:
+    """Return how likely each continuation is after its context.
+
+    The last token is only asked for, not read, so that a context and its continuation may have one token more than the
+    model reads. What reads the same tokens is read once: a question whose answers are single tokens, say.
+
+    Args:
+        model: a causal one, or a hybrid.
+        contexts: token ids, at least one each.
+        continuations: token ids, at least one each; as many as contexts.
+        batch_tokens: about how many tokens go through the model at once.
+        precision: ``"fp32"`` or ``"bf16"``.
+    Raises:
+        UserError: the model only reads both ways, or a sequence is empty, too long, or no list of its token ids.
+    """
+    _require_left_to_right(model)
+    before = check_sequences(model, contexts, "contexts")
+    after = check_sequences(model, continuations, "continuations")
+    joined = [np.concatenate([one, other[:-1]]) for one, other in zip(before, after, strict=True)]
+    inputs = check_sequences(model, joined, "contexts with continuations")
+    alike: dict[bytes, list[int]] = {}  # what is read, to the numbers of those who read it
+    for number, ids in enumerate(inputs):
+        alike.setdefault(ids.tobytes(), []).append(number)
+    groups = list(alike.values())
+    order = [number for group in groups for number in group]
+    firsts = np.cumsum([0, *(sum(len(after[number]) for number in group) for group in groups)]).tolist()
+    wanted = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *(after[number] for number in order)]))
+
+    def make_row(at: int) -> Row:
+        positions = [np.arange(len(before[number]) - 1, len(inputs[number])) for number in groups[at]]
+        return row(inputs[groups[at][0]], "causal", targets=ask(np.concatenate(positions), firsts[at]))
+
+    def next_token(hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        tokens = wanted[batch.targets[ANSWERS].value.cpu()].to(index.device)
+        return _scores(model, hidden_states, batch, index, tokens)
+
+    lengths = [len(inputs[group[0]]) for group in groups]
+    values = read(model, next_token, lengths=lengths, make_row=make_row, batch_tokens=batch_tokens, precision=precision)
+    parts = dict(zip(order, split(values, [len(after[number]) for number in order]), strict=True))
+    return [
+        Scored(log_likelihoods=parts[number][:, 0], greedy=bool(parts[number][:, 1].all()))
+        for number in range(len(inputs))
+    ]
 
 
 def pseudo_log_likelihoods(
@@ -139,11 +201,35 @@ def _stops(ids: NDArray[np.int64], continues: ArrayLike | None, after: int) -> N
     return np.maximum(np.minimum(ends, len(ids) - after), index + 1)
 
 
+def _require_left_to_right(model: Model) -> None:
+    if model.config.attention == "bidirectional" and not model.config.hybrid:
+        raise UserError(
+            "a bidirectional model sees the token it should predict; ask for pseudo-log-likelihoods instead"
+        )
+    require_head(model, "language_model")
+
+
 def _log_probabilities(model: Model, hidden_states: Tensor, batch: Batch, index: Tensor, tokens: Tensor) -> Tensor:
     """Return log p [n] of tokens [n] at positions [n]."""
     parts = []
+    for logits, token in _logits(model, hidden_states, batch, index, tokens):
+        parts.append(-functional.cross_entropy(logits, token, reduction="none"))
+    return torch.cat(parts)
+
+
+def _scores(model: Model, hidden_states: Tensor, batch: Batch, index: Tensor, tokens: Tensor) -> Tensor:
+    """Return log p of tokens [n] at positions [n], and 1 where the token is the likeliest, else 0: [n, 2]."""
+    parts = []
+    for logits, token in _logits(model, hidden_states, batch, index, tokens):
+        values = -functional.cross_entropy(logits, token, reduction="none")
+        parts.append(torch.stack([values, (logits.argmax(dim=-1) == token).to(values.dtype)], dim=-1))
+    return torch.cat(parts)
+
+
+def _logits(
+    model: Model, hidden_states: Tensor, batch: Batch, index: Tensor, tokens: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits, in float32 or better, of so many positions that they fit into the cache, with their tokens."""
     for at, token in zip(torch.split(index, _AT_ONCE), torch.split(tokens, _AT_ONCE), strict=True):
         logits = model.heads["language_model"](hidden_states, batch, at)
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        parts.append(-functional.cross_entropy(wide, token, reduction="none"))
-    return torch.cat(parts)
+        yield logits.to(torch.promote_types(logits.dtype, torch.float32)), token
