@@ -126,6 +126,13 @@ class Layout:
         """Return the stored tensors of heads that are not among those taken."""
         return tuple(sorted(_theirs(*self.heads.values()) & set(self.stored) - _theirs(taken)))
 
+    def ignored(self) -> tuple[str, ...]:
+        """Return the stored tensors that are no weights, once ``check`` has found that there are no others."""
+        return tuple(sorted(set(self.stored) - self._known()))
+
+    def _known(self) -> set[str]:
+        return _theirs(self.trunk, *self.heads.values(), [self.tied] if self.tied else [])
+
     def check(self, sources: Sequence[Source], shapes: Mapping[str, Size]) -> None:
         """Account for every tensor.
 
@@ -135,7 +142,7 @@ class Layout:
         Raises:
             UserError: lists what is missing, unexpected or of the wrong shape.
         """
-        known = _theirs(self.trunk, *self.heads.values(), [self.tied] if self.tied else [])
+        known = self._known()
         problems = {
             "missing": [source.theirs for source in sources if source.theirs not in self.stored],
             "unexpected": [name for name in self.stored if name not in known and not self._ignored.fullmatch(name)],

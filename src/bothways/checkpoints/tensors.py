@@ -1,5 +1,6 @@
 """Tensors in a folder: one safetensors file, or several with an index; nothing else is ever read."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from bothways.errors import DamagedFileError, UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -115,11 +119,12 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         return _shards(folder)
-    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickles:
+    if pickles := sorted(file.name for file in folder.glob("*") if file.suffix in PICKLES):
+        more = f" and {len(pickles) - 3} more" if len(pickles) > 3 else ""
+        named = folder if any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX)) else folder / pickles[0]
         raise UserError(
-            f"{str(folder)!r} has no {WEIGHTS}, only {', '.join(pickles)}: a pickle, which may run code when it is "
-            f"opened. `bothways convert-pickle {folder / pickles[0]} --out FOLDER` converts it in a process of its own"
+            f"{str(folder)!r} has no {WEIGHTS}, only {', '.join(pickles[:3])}{more}: a pickle, which may run code when it is "
+            f"opened. `bothways convert-pickle {shlex.quote(str(named))} --out FOLDER` converts it in a process of its own"
         )
     raise UserError(f"{str(folder)!r} has no {WEIGHTS}")
 
