@@ -665,7 +665,7 @@ def test_version():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_flags_are_those_of_the_python_function_with_its_defaults(verb):
-    there = inspect.signature(getattr(bothways, verb)).parameters
+    there = inspect.signature(getattr(bothways, verb.replace("-", "_"))).parameters
     required = [parameter for parameter in command.commands[verb].params if parameter.required]
     words = [
         word for parameter in required for word in ([parameter.opts[0]] if "-" in parameter.opts[0] else []) + ["x"]

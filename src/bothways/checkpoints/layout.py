@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from bothways.checkpoints.family import Family
 from bothways.checkpoints.names import Source, locate
 from bothways.checkpoints.tensors import Stored
-from bothways.errors import UserError
+from bothways.errors import UserError, shown
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import HEADS, Model
 
@@ -44,7 +44,10 @@ class Layout:
             family: of the tensors.
             config: settings of the trunk.
             architectures: Hugging Face's classes that the file says it is of.
+        Raises:
+            UserError: there are fewer tensors than layers.
         """
+        _check_layers(config, sum(1 for _ in stored))
         weights = list(weight_shapes(config, dict.fromkeys(HEADS, 0)))
         self.stored, self.family = stored, family
         self.trunk = locate(family.names(config, ()), _below("transformer.", weights))
@@ -180,6 +183,18 @@ def weight_shapes(config: TransformerConfig, heads: Mapping[str, int]) -> dict[s
     return {name: weight.shape for name, weight in outline(config, heads).named_parameters()}
 
 
+def _check_layers(config: TransformerConfig, tensors: int) -> None:
+    """Refuse more layers than there are tensors, before as many are built: that takes a while.
+
+    Raises:
+        UserError: there are more.
+    """
+    if config.num_hidden_layers > tensors:
+        raise UserError(
+            f"the weights do not fit config.json: it says {config.num_hidden_layers} layers, and there are {tensors} tensors"
+        )
+
+
 def _below(prefix: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
@@ -194,4 +209,4 @@ def _theirs(*groups: Iterable[Source]) -> set[str]:
 
 def _some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shown, names[:most])) + more

@@ -17,7 +17,7 @@ from typing import Any
 from bothways.checkpoints.files import JSON_LIMIT, is_plain_name, is_regular, read_object
 from bothways.checkpoints.folders import write_folder
 from bothways.checkpoints.tensors import INDEX, PICKLE, PICKLE_INDEX, WEIGHTS, StoredTensors
-from bothways.errors import DamagedFileError, UserError
+from bothways.errors import DamagedFileError, UserError, shown
 
 # What may be copied from beside a pickle: settings and vocabularies, no code and no template; bytes that each may have.
 BESIDE = {
@@ -136,7 +136,7 @@ def _write_index(folder: Path, names: Sequence[str], promised: Collection[str] |
     """
     held = set(StoredTensors([folder / name for name in names]))
     if promised is not None and (odd := sorted(held ^ set(promised))):
-        raise DamagedFileError(f"{PICKLE_INDEX} and the files that it names disagree on the tensor {odd[0][:80]!r}")
+        raise DamagedFileError(f"{PICKLE_INDEX} and the files that it names disagree on the tensor {shown(odd[0])!r}")
     shards = {tensor: name for name in names for tensor in StoredTensors([folder / name])}
     size = sum((folder / name).stat().st_size for name in names)
     index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(shards.items()))}

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bothways.checkpoints.files import is_plain_name, read_object
-from bothways.errors import DamagedFileError, UserError
+from bothways.errors import DamagedFileError, UserError, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -53,7 +53,9 @@ class StoredTensors:
             self._handles[file] = _open(file)
             for name in self._handles[file].keys():  # noqa: SIM118 - no mapping, whatever it looks like
                 if name in self._files:
-                    raise DamagedFileError(f"the tensor {name!r} is in {str(self._files[name])!r} and in {str(file)!r}")
+                    raise DamagedFileError(
+                        f"the tensor {shown(name)!r} is in {str(self._files[name])!r} and in {str(file)!r}"
+                    )
                 self._files[name] = file
         self._stored_as = {name: name for name in self._files}
 
@@ -66,7 +68,8 @@ class StoredTensors:
         renamed: dict[str, str] = {}
         for name, stored in self._stored_as.items():
             if new_name(name) in renamed:
-                raise UserError(f"the tensors {renamed[new_name(name)]!r} and {stored!r} are one and the same weight")
+                names = f"{shown(renamed[new_name(name)])!r} and {shown(stored)!r}"
+                raise UserError(f"the tensors {names} are one and the same weight")
             renamed[new_name(name)] = stored
         self._stored_as = renamed
 
@@ -142,7 +145,7 @@ def _shards(folder: Path) -> list[Path]:
     held = set(StoredTensors(files))
     if held != set(shards):
         odd = sorted(held ^ set(shards))
-        raise DamagedFileError(f"{INDEX} and the files in {str(folder)!r} disagree on the tensor {odd[0]!r}")
+        raise DamagedFileError(f"{INDEX} and the files in {str(folder)!r} disagree on the tensor {shown(odd[0])!r}")
     return files
 
 
