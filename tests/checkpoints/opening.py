@@ -20,7 +20,7 @@ from bothways.checkpoints.checkpoint import load_checkpoint
 from bothways.errors import BothwaysError
 
 ROOM = 500 * 2**20  # bytes that opening may allocate, used or not
-PATIENCE = 20  # seconds after which an opening that hangs is ended
+PATIENCE = 20  # seconds on the clock after which an opening that hangs is ended
 WATCHED = ("exec", "compile", "import", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
 WATCHED += ("subprocess.Popen", "socket.connect", "pickle.find_class", "marshal.load", "marshal.loads", "ctypes.dlopen")
 events = []
@@ -45,7 +45,7 @@ def give_up(*_):
 
 def open_one(place):
     events.clear()
-    begin = time.monotonic()
+    begin = time.process_time()  # a busy machine makes nothing slower
     signal.alarm(PATIENCE)
     try:
         outcome = {"weights": digest(load_checkpoint(place).model)}
@@ -54,7 +54,7 @@ def open_one(place):
     except BaseException as error:
         outcome = {"bug": type(error).__name__, "said": traceback.format_exc()[-2000:]}
     signal.alarm(0)
-    return {**outcome, "seconds": time.monotonic() - begin, "events": list(events)}
+    return {**outcome, "seconds": time.process_time() - begin, "events": list(events)}
 
 
 def main(job, answer):

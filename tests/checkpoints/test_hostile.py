@@ -26,7 +26,7 @@ from bothways.exports import gguf as exported
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 
-PATIENCE = 2.0  # seconds that an opening may take
+PATIENCE = 2.0  # seconds that an opening may work
 FLIPS = 300
 WEIGHTS = "model.safetensors"
 SIZES = {"vocab_size": 270, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
@@ -361,7 +361,7 @@ REFUSED = {
     "a tensor named as a path": ("gpt", tensors(lambda held: held.update({"../../x": torch.ones(1)}))),
     "a tensor with a name of 1 MB": ("gpt", tensors(lambda held: held.update({"x" * 2**20: torch.ones(1)}))),
     "a tensor with a name of many lines": ("gpt", tensors(lambda held: held.update({"x\n\x1b[2J" * 9: torch.ones(1)}))),
-    "10^5 tensors too many": ("gpt", tensors(lambda held: held.update({f"x{n}": torch.ones(1) for n in range(10**5)}))),
+    "10^4 tensors too many": ("gpt", tensors(lambda held: held.update({f"x{n}": torch.ones(1) for n in range(10**4)}))),
     "a tensor in another case": ("gpt", tensors(lambda held: held.update({"model.norm.WEIGHT": torch.ones(8)}))),
     "10^9 layers": ("gpt", config(num_hidden_layers=10**9)),
     "10^4 layers": ("gpt", config(num_hidden_layers=10**4)),
@@ -371,7 +371,7 @@ REFUSED = {
     "a hidden size of text": ("gpt", config(hidden_size="64")),
     "a hidden size of null": ("gpt", config(hidden_size=None)),
     "a hidden size of NaN": ("gpt", config(hidden_size=float("nan"))),
-    "a hidden size of 10^6": ("gpt", config(hidden_size=10**6, intermediate_size=10**7)),
+    "a hidden size of 10^6": ("gpt", config(hidden_size=10**6, intermediate_size=10**7, bothways={})),
     "a hidden size of 1 MB of text": ("gpt", config(hidden_size="6" * 2**20)),
     "an activation of 1 MB of text": ("gpt", config(hidden_act="x" * 2**20)),
     "an unsupported setting of 1 MB of text": ("gpt", config(rope_scaling={"type": "x" * 2**20})),

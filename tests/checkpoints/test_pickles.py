@@ -19,7 +19,7 @@ from bothways.checkpoints import pickles
 from bothways.checkpoints.checkpoint import load_checkpoint
 from bothways.checkpoints.manifest import verify_manifest
 from bothways.checkpoints.tensors import weight_files
-from bothways.errors import DamagedFileError, UserError
+from bothways.errors import DamagedFileError, OutOfDiskError, UserError
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.convert_pickle import convert_pickle
 
@@ -86,7 +86,14 @@ def test_a_published_model_comes_out_and_says_the_same(old_folder, tmp_path, nam
 
 def test_transformers_reads_what_comes_out(old_folder, tmp_path):
     folder, model = old_folder("bert")
-    convert_pickle(folder, out=tmp_path / "new")
+    cached = tmp_path / "hub" / "models--a--b" / "snapshots" / "123"
+    cached.mkdir(parents=True)
+    folder.rename(cached.parents[1] / "blobs")
+    for name in ("config.json", "pytorch_model.bin"):
+        (cached / name).symlink_to(f"../../blobs/{name}")  # as the cache of the hub keeps them
+    convert_pickle(cached, out=tmp_path / "new")
+    modes = {file.stat().st_mode for file in (tmp_path / "new").iterdir()}
+    assert len(modes) == 1, "whoever may read one of them may read all"
     again, report = transformers.BertForPreTraining.from_pretrained(tmp_path / "new", output_loading_info=True)
     assert not report["missing_keys"]
     assert torch.equal(logits_of(again.eval(), [5, 6]), logits_of(model, [5, 6]))
@@ -332,7 +339,7 @@ def test_a_hostile_file_is_refused_in_one_sentence_and_nothing_is_run_or_written
     assert left == ["x.bin"], "nothing run, nothing written"
 
 
-@pytest.mark.parametrize("name", ["os.system, zip", "os.system, old format", "a plain pickle, protocol 0", "a text"])
+@pytest.mark.parametrize("name", ["os.system, zip", "a plain pickle, protocol 0"])
 def test_a_hostile_file_costs_a_user_nothing_either(tmp_path, name):
     file = tmp_path / "pytorch_model.bin"
     file.write_bytes(HOSTILE[name](tmp_path / "marker"))
@@ -411,6 +418,16 @@ def test_it_can_start_nothing_and_call_nobody(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_no_damage(tmp_path):
+    torch.save({"a": torch.ones(10**5)}, tmp_path / "x.bin")
+    done = in_process(
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"sys.exit(program['main']({str(tmp_path / 'x.bin')!r}, {str(tmp_path / 'x.safetensors')!r}))"
+    )
+    assert done.returncode == OutOfDiskError.exit_code, done.stdout
+    assert "there is no room left to write it" in done.stdout
+
+
 def test_it_needs_a_torch_that_is_safe(tmp_path):
     torch.save(ONE, tmp_path / "x.bin")
     words = f"[{str(tmp_path / 'x.bin')!r}, {str(tmp_path / 'x.safetensors')!r}]"
@@ -421,6 +438,12 @@ def test_it_needs_a_torch_that_is_safe(tmp_path):
     said = done.stdout.splitlines()
     assert [int(code) for code in said[1::2]] == list(versions.values()), done.stderr
     assert ["only opened by torch 2.10 or newer" in line for line in said[::2]] == list(map(bool, versions.values()))
+
+
+def test_it_finds_torch_where_python_alone_would_not(old_folder, tmp_path, monkeypatch):
+    folder, _ = old_folder("llama")
+    monkeypatch.setattr(sys, "executable", sys._base_executable)  # without what is installed in this environment
+    assert convert_pickle(folder, out=tmp_path / "new").refused is None
 
 
 def test_it_does_not_know_the_package_nor_the_folder_where_we_are(old_folder, tmp_path, monkeypatch):

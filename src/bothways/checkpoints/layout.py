@@ -22,6 +22,7 @@ CLASSES = {
     "ForTokenClassification": "token_classification",
     "ForQuestionAnswering": "span",
 }
+_QUICK = 64  # layers that are built in no time
 _LEGACY = {"gamma": "weight", "beta": "bias"}  # what a layer norm's weights were called in BERT's first files
 
 
@@ -45,7 +46,7 @@ class Layout:
             config: settings of the trunk.
             architectures: Hugging Face's classes that the file says it is of.
         Raises:
-            UserError: there are fewer tensors than layers.
+            UserError: there are far more layers than tensors.
         """
         _check_layers(config, sum(1 for _ in stored))
         weights = list(weight_shapes(config, dict.fromkeys(HEADS, 0)))
@@ -184,12 +185,12 @@ def weight_shapes(config: TransformerConfig, heads: Mapping[str, int]) -> dict[s
 
 
 def _check_layers(config: TransformerConfig, tensors: int) -> None:
-    """Refuse more layers than there are tensors, before as many are built: that takes a while.
+    """Refuse far more layers than there are tensors before they are built, which would take a while.
 
     Raises:
-        UserError: there are more.
+        UserError: there are.
     """
-    if config.num_hidden_layers > tensors:
+    if config.num_hidden_layers > max(tensors, _QUICK):
         raise UserError(
             f"the weights do not fit config.json: it says {config.num_hidden_layers} layers, and there are {tensors} tensors"
         )

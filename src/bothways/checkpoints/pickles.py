@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bothways.checkpoints.files import JSON_LIMIT, is_plain_name, is_regular, read_object
 from bothways.checkpoints.folders import write_folder
 from bothways.checkpoints.tensors import INDEX, PICKLE, PICKLE_INDEX, WEIGHTS, StoredTensors
-from bothways.errors import DamagedFileError, UserError, shown
+from bothways.errors import DamagedFileError, OutOfDiskError, UserError, shown
 
 # What may be copied from beside a pickle: settings and vocabularies, no code and no template; bytes that each may have.
 BESIDE = {
@@ -26,10 +28,12 @@ BESIDE = {
     **dict.fromkeys(("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt"), 64 * 2**20),
 }
 PROGRAM = Path(__file__).with_name("unpickling.py")
+# Isolated, Python does not look where a user alone has installed torch: the place where it is comes last.
+_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 _PATIENCE = 120  # seconds that any file may take
 _SPEED = 5 * 2**20  # bytes of it a second, at the least
 _MOST_SAID = 64 * 2**20  # bytes that the process may say: names that were left out
-_WAYS = {UserError.exit_code: UserError, DamagedFileError.exit_code: DamagedFileError}
+_WAYS = {error.exit_code: error for error in (UserError, DamagedFileError, OutOfDiskError)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ def convert(source: Path, target: Path) -> Unpickled:
     Raises:
         UserError: there is no such file, the folder cannot be written, or there is not enough memory.
         DamagedFileError: a file holds something else than tensors by name, or is damaged. Nothing is written.
+        OutOfDiskError: there is no room.
     """
     files = pickles_of(source)
     beside = {name: files[0].parent / name for name in BESIDE if os.path.lexists(files[0].parent / name)}
@@ -149,9 +154,13 @@ def _unpickle(file: Path, target: Path) -> dict[str, Any]:
     Raises:
         UserError: there is not enough memory, torch is too old, or nobody may read the file.
         DamagedFileError: it holds something else than tensors by name, or is damaged.
+        OutOfDiskError: there is no room.
     """
+    target.touch()
+    mode = target.stat().st_mode  # safetensors would let nobody else read the file, whatever the user's umask
     # Isolated: neither the folder where we are nor the environment names a place of modules.
-    words = [sys.executable, "-I", "-W", "ignore", str(PROGRAM), str(file.resolve()), str(target.resolve())]
+    start = [sys.executable, "-I", "-c", _START, str(Path(torch.__file__).parents[1]), str(PROGRAM)]
+    words = [*start, str(file.resolve()), str(target.resolve())]
     patience = _PATIENCE + file.stat().st_size / _SPEED
     with tempfile.TemporaryFile() as answer:
         try:
@@ -164,7 +173,8 @@ def _unpickle(file: Path, target: Path) -> dict[str, Any]:
             ) from None
         answer.seek(0)
         said = _heard(answer.read(_MOST_SAID))
-    if code == 0 and target.is_file() and _is_account(said):
+    if code == 0 and is_regular(target) and _is_account(said):
+        target.chmod(mode)
         return said
     if code == -signal.SIGKILL:
         raise UserError(f"{str(file)!r} needs more memory than there is, or its process was killed")

@@ -2,7 +2,8 @@
 
 It is given a file that ``torch.save`` wrote and writes the tensors of its state dict as safetensors. It runs in isolated
 mode, knows nothing of the package, lets torch load weights only, and may start no process and open no connection. What it
-has to say is one line of JSON on its standard output, also where it refuses (exit codes: 2 a user's mistake, 3 damage).
+has to say is one line of JSON on its standard output, also where it refuses (exit codes: 2 a user's mistake, 3 damage,
+5 a full disk).
 """
 
 import contextlib
@@ -36,7 +37,7 @@ FORBIDDEN = (
 SHARING = 8  # how many times the file the tensors may be: several names of one tensor become several tensors
 SHOWN = 80  # characters of a name, or of a reason, that are told
 MOST_NAMES = 20
-USER, DAMAGED = 2, 3
+USER, DAMAGED, FULL = 2, 3, 5
 
 
 class RefusedError(Exception):
@@ -56,6 +57,8 @@ def main(source: str, target: str) -> int:
     except Exception as error:
         if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error)):
             said, code = {"error": "needs more memory than there is"}, USER
+        elif re.search(r"\(os error (28|122|27)\)", str(error)):  # as safetensors tells it
+            said, code = {"error": "cannot be converted: there is no room left to write it"}, FULL
         elif isinstance(error, PermissionError):
             said, code = {"error": "cannot be read: permission denied"}, USER
         else:
