@@ -62,8 +62,9 @@ def main(job, answer):
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, give_up)
     outcomes = {"good": {place: open_one(place) for place in job["good"]}}
-    taken = int(re.search(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
+    if (status := Path("/proc/self/status")).exists():  # on Linux
+        taken = int(re.search(r"VmSize:\s+(\d+) kB", status.read_text())[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
     sys.addaudithook(watch)
     compile("1", "", "eval")
     outcomes["control"] = list(events)
