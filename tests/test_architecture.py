@@ -38,6 +38,8 @@ NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 NO_IMPORTS = {"pickle", "cPickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}
 NO_CALLS = {"torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}
 IMPORTERS = ("import_module", "__import__")
+# The one program that opens pickles: started as a process, imported by nobody.
+UNPICKLING = "bothways.checkpoints.unpickling"
 
 
 def module_name(path: Path) -> str:
@@ -88,6 +90,8 @@ def wrong_floor(module: str, target: str) -> str | None:
 def wrong_import(module: str, target: str) -> str | None:
     """Return what is wrong with a module importing a name."""
     library = target.partition(".")[0]
+    if f"{target}.".startswith(f"{UNPICKLING}."):
+        return f"{UNPICKLING} opens pickles and is only ever started as a process of its own"
     if not library:
         return "write the import out in full, from bothways on"
     if library == "bothways":
@@ -105,6 +109,9 @@ def wrong_call(node: ast.Call, module: str, names: dict[str, str]) -> str | None
     """Return what is wrong with a call; ``names`` are the file's imported names and what they stand for."""
     first, dot, rest = ast.unparse(node.func).partition(".")
     called = names.get(first, first) + dot + rest
+    if called == "torch.load" and module == UNPICKLING:
+        safe = any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in node.keywords)
+        return None if safe else "torch.load must be told weights_only=True"
     if called in NO_CALLS:
         return f"{called} runs code that a file brings along and is banned"
     literal = bool(node.args) and isinstance(node.args[0], ast.Constant)
@@ -159,6 +166,19 @@ def test_what_must_work_without_torch_does_not_reach_it_either(module):
         assert "torch" not in libraries, f"torch is reached by {chain}"
 
 
+def test_what_opens_pickles_knows_nothing_of_the_package_and_does_nothing_when_imported():
+    tree = ast.parse(MODULES[UNPICKLING].read_text(encoding="utf-8"))
+    assert not [full for _, _, full in imports(tree) if full.startswith("bothways")]
+    named = [module for module, path in MODULES.items() if '"unpickling' in path.read_text(encoding="utf-8")]
+    assert named == ["bothways.checkpoints.pickles"], "who else starts it?"
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+    docstring, *statements, main = tree.body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(statement, kinds) for statement in statements)
+    assert isinstance(main, ast.If)
+    assert ast.unparse(main.test) == "__name__ == '__main__'"
+
+
 def test_every_module_has_a_floor():
     homeless = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in MODULES.values()} - FLOOR_OF.keys()
     assert not homeless, f"give {homeless} a floor in docs/architecture.md and here"
@@ -194,6 +214,13 @@ def test_the_map_in_the_documentation_is_this_one():
         ("bothways.model.cache", "from joblib import load", "joblib runs code"),
         ("bothways.model.cache", "import torch\ntorch.load('x')", "bothways.model.cache:2 calls torch.load"),
         ("bothways.model.cache", "import torch as t\nt.load('x')", "torch.load runs code"),
+        ("bothways.checkpoints.pickles", "import torch\ntorch.load('x', weights_only=True)", "torch.load runs code"),
+        (UNPICKLING, "import torch\ntorch.load('x')", "must be told weights_only=True"),
+        (UNPICKLING, "import torch\ntorch.load('x', weights_only=safe)", "must be told weights_only=True"),
+        (UNPICKLING, "import pickle", "pickle runs code"),
+        ("bothways.checkpoints.pickles", "from bothways.checkpoints import unpickling", "started as a process"),
+        ("bothways.verbs.x", "from bothways.checkpoints.unpickling import convert", "started as a process"),
+        ("bothways.verbs.x", "import bothways.checkpoints.unpickling as u", "started as a process"),
         ("bothways.model.cache", "import torch.nn\ntorch.load('x')", "torch.load runs code"),
         ("bothways.model.cache", "from torch import load as read\nread('x')", "torch.load runs code"),
         ("bothways.model.cache", "from yaml import load\nload('x')", "yaml.load runs code"),
@@ -221,6 +248,7 @@ def test_a_breach_is_found_and_explained(module, source, breach):
         ("bothways.config", "from bothways import errors"),
         ("bothways.cli", "import bothways\nfrom bothways import __version__, evaluate"),
         ("bothways.exports.hf", "import transformers"),
+        (UNPICKLING, "import torch\ntorch.load('x', weights_only=True, mmap=True)"),
         ("bothways.serve.app", "import fastapi, torch"),
         ("bothways.text.packing", "import torch"),
         ("bothways.discover", "import importlib\nimportlib.import_module(name)"),

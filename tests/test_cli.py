@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import bothways
 from bothways.cli import command, main
@@ -234,6 +235,24 @@ def test_a_tokenizer_and_a_model_are_taken_from_earlier_work():
     assert Said("prepare texts --out again --tokenizer data").code == 0
     assert Path("again/tokenizer.json").read_bytes() == Path("data/tokenizer.json").read_bytes()
     assert Said(f"pretrain {GPT} --out further --from gpt").code == 0
+
+
+def test_an_old_model_is_converted_and_used(tmp_path):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path("gpt/best") / name, tmp_path / name)
+    torch.save(load_file("gpt/best/model.safetensors"), tmp_path / "pytorch_model.bin")
+    refused = Said(f"generate --model {tmp_path} 'The river'")
+    assert refused.code == 2
+    convert = re.search(r"`bothways (convert-pickle .*)`", refused.err)[1].replace("FOLDER", str(tmp_path / "new"))
+    converted = Said(convert)
+    assert converted.code == 0, converted.err
+    assert "It opens: llama" in converted.out
+    assert "Copied: config.json, tokenizer_config.json, tokenizer.json" in converted.out
+    written = Said(f"generate --model {tmp_path / 'new'} 'The river' --max-new-tokens 8")
+    assert written.out == Said("generate --model gpt/best 'The river' --max-new-tokens 8").out
+    values = json.loads(Said(f"convert-pickle {tmp_path} --out {tmp_path / 'again'} --json").out)
+    assert values["opened"]["family"] == "llama"
+    assert values["refused"] is None
 
 
 # Stopping and going on
@@ -454,6 +473,12 @@ MISTAKES = [
     ("generate --model gpt Hello --repetition-penalty 0", "repetition_penalty must be from"),
     ("generate --model gpt Hello --max-new-tokens 0", "max_new_tokens must be at least 1, not 0"),
     ("generate --model gpt Hello --seed 18446744073709551616", "'--seed': 18446744073709551616 is not in the range"),
+    # conversion
+    (f"convert-pickle gone.bin {NEW}", "there is no file 'gone.bin'"),
+    (f"convert-pickle gpt/best {NEW}", "'gpt/best' has neither pytorch_model.bin nor"),
+    (f"convert-pickle gpt/best/model.safetensors {NEW}", "'gpt/best/model.safetensors' is no pickle"),
+    (f"convert-pickle few.txt {NEW}", "'few.txt' is not a file of weights that torch.save wrote", 3),
+    ("convert-pickle few.txt --out gpt", "the folder 'gpt' is not empty"),
     # the demonstration
     (f"demo --text missing {NEW}", "'missing' does not exist"),
     (f"demo --text few.txt {NEW}", "characters"),
@@ -640,7 +665,7 @@ def test_version():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_flags_are_those_of_the_python_function_with_its_defaults(verb):
-    there = inspect.signature(getattr(bothways, verb)).parameters
+    there = inspect.signature(getattr(bothways, verb.replace("-", "_"))).parameters
     required = [parameter for parameter in command.commands[verb].params if parameter.required]
     words = [
         word for parameter in required for word in ([parameter.opts[0]] if "-" in parameter.opts[0] else []) + ["x"]

@@ -5,12 +5,14 @@ import pytest
 
 from bothways import errors
 from bothways.errors import (
+    LONGEST,
     BothwaysError,
     DamagedFileError,
     NonFiniteError,
     OutOfDiskError,
     PeerLostError,
     UserError,
+    shown,
     unknown,
 )
 
@@ -82,3 +84,25 @@ def test_legal_names_may_come_from_a_generator():
 def test_the_examples_in_the_docstrings_are_true():
     assert doctest.testmod(errors).failed == 0
     assert doctest.testmod(errors).attempted > 0
+
+
+def test_a_message_is_safe_to_print_whatever_it_quotes():
+    message = str(DamagedFileError("the tensor \x1b[2J\x07 in 'x'\nis\tno weight"))
+    assert message == "the tensor \\x1b[2J\\x07 in 'x'\nis\tno weight"
+    endless = str(UserError(f"begin {'x' * 10**6} end"))
+    assert len(endless) <= LONGEST
+    assert endless.startswith("begin xxx")
+    assert endless.endswith("xxx end")
+    assert str(UserError("x" * LONGEST)) == "x" * LONGEST
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [("x", "x"), ("北京", "北京"), ("a b", "a b"), ("a\nb\x1b", "a\\nb\\x1b"), ("x" * 101, "x" * 100 + "…"), (7, "7")],
+)
+def test_a_name_is_quoted_on_one_line_and_never_endless(name, quoted):
+    assert shown(name) == quoted
+
+
+def test_an_endless_name_that_is_unknown_is_cut():
+    assert len(str(unknown("task", "x" * 10**6, ["span"]))) < 200

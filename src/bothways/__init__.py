@@ -22,6 +22,7 @@ _HOMES = {
     "Tokenizer": "text.tokenizing.tokenizer",
     "UserError": "errors",
     "compare": "verbs.compare",
+    "convert_pickle": "verbs.convert_pickle",
     "demo": "verbs.demo",
     "display": "progress",
     "evaluate": "verbs.evaluate",

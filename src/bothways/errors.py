@@ -3,12 +3,16 @@
 A message is one clear sentence (two at most) that names the thing, the legal values and the remedy.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+LONGEST = 4000  # characters of a message: it may quote a file that anybody has written
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline; a terminal would obey them
+
 
 class BothwaysError(Exception):
-    """Base of every error that bothways raises on purpose.
+    """Base of every error that bothways raises on purpose; its message is safe to print, whatever it quotes.
 
     Attributes:
         exit_code: of the command line.
@@ -17,6 +21,10 @@ class BothwaysError(Exception):
 
     exit_code = 1
     told_elsewhere = False
+
+    def __init__(self, *message: object) -> None:
+        """Keep the message, with control characters spelt out and an endless middle cut."""
+        super().__init__(*(_safe(part) if isinstance(part, str) else part for part in message))
 
 
 class UserError(BothwaysError, ValueError):
@@ -49,6 +57,23 @@ class PeerLostError(BothwaysError):
     exit_code = 6
 
 
+def _safe(text: str) -> str:
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} […] {text[-LONGEST // 4 :]}"
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def shown(name: object, most: int = 100) -> str:
+    """Return a name as a message quotes it: on one line, and cut where it is endless.
+
+    >>> shown("a\\nb"), shown("a" * 200, most=3)
+    ('a\\\\nb', 'aaa…')
+    """
+    text = str(name)
+    text = text if len(text) <= most else f"{text[:most]}…"
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:
     """Return (not raise) the error for a name that does not exist, listing the legal ones and the nearest.
 
@@ -57,10 +82,10 @@ def unknown(kind: str, name: object, legal: Iterable[str]) -> UserError:
     >>> str(unknown("task", "clasification", ["classification", "retrieval"]))
     "unknown task 'clasification'; legal: classification, retrieval. Did you mean 'classification'?"
     """
-    names = sorted(legal)
-    meant = " or ".join(repr(known) for known in _nearest(str(name).lower(), names))
+    names, asked = sorted(legal), shown(name)
+    meant = " or ".join(repr(known) for known in _nearest(asked.lower(), names))
     hint = f" Did you mean {meant}?" if meant else ""
-    return UserError(f"unknown {kind} {str(name)!r}; legal: {', '.join(names) or 'none'}.{hint}")
+    return UserError(f"unknown {kind} {asked!r}; legal: {', '.join(names) or 'none'}.{hint}")
 
 
 def _nearest(name: str, names: Sequence[str]) -> list[str]:

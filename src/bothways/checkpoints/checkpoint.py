@@ -153,6 +153,7 @@ class Loaded:
         new_heads: heads that were asked for and are not stored: their weights are fresh.
         unused: stored tensors of heads that were not asked for.
         state: plain values of the training state, or None.
+        ignored: stored tensors that are no weights, such as numbered positions or a mask.
     """
 
     folder: Path
@@ -163,6 +164,7 @@ class Loaded:
     new_heads: tuple[str, ...]
     unused: tuple[str, ...]
     state: Mapping[str, Any] | None
+    ignored: tuple[str, ...] = ()
 
     def training(self) -> dict[str, Tensor]:
         """Read the tensors of the training state.
@@ -243,6 +245,7 @@ def load_checkpoint(
         config=values,
         new_heads=fitted.new_heads,
         unused=fitted.unused,
+        ignored=fitted.ignored,
         state=read_object(folder / STATE) if (folder / STATE).exists() else None,
     )
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from bothways.checkpoints.files import is_plain_name
 from bothways.checkpoints.manifest import MANIFEST, listed
 from bothways.checkpoints.refusals import FAILING, FULL, endpoint
-from bothways.checkpoints.tensors import INDEX, WEIGHTS, shard_names
+from bothways.checkpoints.tensors import INDEX, PICKLES, WEIGHTS, shard_names
 from bothways.errors import DamagedFileError, UserError
 from bothways.progress import Bar, bar, note
 
@@ -32,7 +32,6 @@ TOKENIZER = (
     "merges.txt",
 )
 SETTINGS = ("config.json", "config.bidirectional.json", "generation_config.json")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")  # pickles that training leaves
 TRIES = 5  # that bring nothing, one after the other
 SECONDS_TO_WAIT = 0.5  # after a break; twice as long after each try that brought nothing

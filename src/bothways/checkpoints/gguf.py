@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.errors import DamagedFileError, UserError, unknown
+from bothways.errors import DamagedFileError, UserError, shown, unknown
 from bothways.text.tokenizing import files
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
@@ -82,6 +82,7 @@ class GGUF:
             reader = GGUFReader(file)
             self._values = {name: field.contents() for name, field in reader.fields.items()}
             self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+            _check_places(reader)
         except Exception as error:  # the library checks little: a damaged file fails in numpy, or anywhere
             raise DamagedFileError(f"{str(file)!r} is no valid GGUF file: {error}") from None
         self._architecture = self._values.get("general.architecture")
@@ -153,6 +154,19 @@ class GGUF:
         if not isinstance(found, list):
             raise DamagedFileError(f"{str(self.file)!r} has no list {name}")
         return found
+
+
+def _check_places(reader: Any) -> None:
+    """Refuse tensors that lie over one another or over the settings, which the library reads as they are.
+
+    Raises:
+        ValueError: some do.
+    """
+    end = reader.data_offset
+    for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
+        if tensor.data_offset < end:
+            raise ValueError(f"the tensor {shown(tensor.name)!r} begins where something else is")
+        end = tensor.data_offset + tensor.n_bytes
 
 
 class GGUFTensors:

@@ -11,11 +11,12 @@ from torch.overrides import TorchFunctionMode
 from bothways.checkpoints.family import Family
 from bothways.checkpoints.names import Source, locate
 from bothways.checkpoints.tensors import Stored
-from bothways.errors import UserError
+from bothways.errors import UserError, shown
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import CLASSES, HEADS, Model
 
 DECODER = "heads.language_model.decoder.weight"
+_QUICK = 64  # layers that are built in no time
 _LEGACY = {"gamma": "weight", "beta": "bias"}  # what a layer norm's weights were called in BERT's first files
 
 
@@ -38,7 +39,10 @@ class Layout:
             family: of the tensors.
             config: settings of the trunk.
             architectures: Hugging Face's classes that the file says it is of.
+        Raises:
+            UserError: there are far more layers than tensors.
         """
+        _check_layers(config, sum(1 for _ in stored))
         weights = list(weight_shapes(config, dict.fromkeys(HEADS, 0)))
         self.stored, self.family = stored, family
         self.trunk = locate(family.names(config, ()), _below("transformer.", weights))
@@ -120,6 +124,13 @@ class Layout:
         """Return the stored tensors of heads that are not among those taken."""
         return tuple(sorted(_theirs(*self.heads.values()) & set(self.stored) - _theirs(taken)))
 
+    def ignored(self) -> tuple[str, ...]:
+        """Return the stored tensors that are no weights, once ``check`` has found that there are no others."""
+        return tuple(sorted(set(self.stored) - self._known()))
+
+    def _known(self) -> set[str]:
+        return _theirs(self.trunk, *self.heads.values(), [self.tied] if self.tied else [])
+
     def check(self, sources: Sequence[Source], shapes: Mapping[str, Size]) -> None:
         """Account for every tensor.
 
@@ -129,7 +140,7 @@ class Layout:
         Raises:
             UserError: lists what is missing, unexpected or of the wrong shape.
         """
-        known = _theirs(self.trunk, *self.heads.values(), [self.tied] if self.tied else [])
+        known = self._known()
         problems = {
             "missing": [source.theirs for source in sources if source.theirs not in self.stored],
             "unexpected": [name for name in self.stored if name not in known and not self._ignored.fullmatch(name)],
@@ -167,6 +178,18 @@ def weight_shapes(config: TransformerConfig, heads: Mapping[str, int]) -> dict[s
     return {name: weight.shape for name, weight in outline(config, heads).named_parameters()}
 
 
+def _check_layers(config: TransformerConfig, tensors: int) -> None:
+    """Refuse far more layers than there are tensors before they are built, which would take a while.
+
+    Raises:
+        UserError: there are.
+    """
+    if config.num_hidden_layers > max(tensors, _QUICK):
+        raise UserError(
+            f"the weights do not fit config.json: it says {config.num_hidden_layers} layers, and there are {tensors} tensors"
+        )
+
+
 def _below(prefix: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
@@ -181,4 +204,4 @@ def _theirs(*groups: Iterable[Source]) -> set[str]:
 
 def _some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(shown, names[:most])) + more

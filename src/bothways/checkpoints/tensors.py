@@ -1,5 +1,6 @@
 """Tensors in a folder: one safetensors file, or several with an index; nothing else is ever read."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,10 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bothways.checkpoints.files import is_plain_name, read_object
-from bothways.errors import DamagedFileError, UserError
+from bothways.errors import DamagedFileError, UserError, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -49,7 +53,9 @@ class StoredTensors:
             self._handles[file] = _open(file)
             for name in self._handles[file].keys():  # noqa: SIM118 - no mapping, whatever it looks like
                 if name in self._files:
-                    raise DamagedFileError(f"the tensor {name!r} is in {str(self._files[name])!r} and in {str(file)!r}")
+                    raise DamagedFileError(
+                        f"the tensor {shown(name)!r} is in {str(self._files[name])!r} and in {str(file)!r}"
+                    )
                 self._files[name] = file
         self._stored_as = {name: name for name in self._files}
 
@@ -62,7 +68,8 @@ class StoredTensors:
         renamed: dict[str, str] = {}
         for name, stored in self._stored_as.items():
             if new_name(name) in renamed:
-                raise UserError(f"the tensors {renamed[new_name(name)]!r} and {stored!r} are one and the same weight")
+                names = f"{shown(renamed[new_name(name)])!r} and {shown(stored)!r}"
+                raise UserError(f"the tensors {names} are one and the same weight")
             renamed[new_name(name)] = stored
         self._stored_as = renamed
 
@@ -115,11 +122,12 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         return _shards(folder)
-    pickles = sorted(file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickles:
+    if pickles := sorted(file.name for file in folder.glob("*") if file.suffix in PICKLES):
+        more = f" and {len(pickles) - 3} more" if len(pickles) > 3 else ""
+        named = folder if any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX)) else folder / pickles[0]
         raise UserError(
-            f"{str(folder)!r} has no {WEIGHTS}, only {', '.join(pickles)}: a pickle, which may run code when it is "
-            f"opened. `bothways convert-pickle {folder / pickles[0]} --out FOLDER` converts it in a process of its own"
+            f"{str(folder)!r} has no {WEIGHTS}, only {', '.join(pickles[:3])}{more}: a pickle, which may run code when it is "
+            f"opened. `bothways convert-pickle {shlex.quote(str(named))} --out FOLDER` converts it in a process of its own"
         )
     raise UserError(f"{str(folder)!r} has no {WEIGHTS}")
 
@@ -152,7 +160,7 @@ def _shards(folder: Path) -> list[Path]:
     held = set(StoredTensors(files))
     if held != set(shards):
         odd = sorted(held ^ set(shards))
-        raise DamagedFileError(f"{INDEX} and the files in {str(folder)!r} disagree on the tensor {odd[0]!r}")
+        raise DamagedFileError(f"{INDEX} and the files in {str(folder)!r} disagree on the tensor {shown(odd[0])!r}")
     return files
 
 

@@ -22,11 +22,13 @@ class Fitted(NamedTuple):
         model: in float32, on the CPU.
         new_heads: heads of which nothing is stored, or another number of outputs than was asked for: they are fresh.
         unused: stored tensors of heads that were not asked for.
+        ignored: stored tensors that are no weights.
     """
 
     model: Model
     new_heads: tuple[str, ...]
     unused: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def outputs(model: Model) -> dict[str, int]:
@@ -87,7 +89,8 @@ def from_tensors(
     for source in sources:
         weights |= source.split(stored.read_weight(source.theirs), shapes)
     _check_tied(layout, weights["transformer.embed_tokens.weight"])
-    return Fitted(_build(config, sizes, new_heads, weights), new_heads, layout.unused(sources))
+    model = _build(config, sizes, new_heads, weights)
+    return Fitted(model, new_heads, layout.unused(sources), layout.ignored())
 
 
 def _check_tied(layout: Layout, embeddings: Tensor) -> None:

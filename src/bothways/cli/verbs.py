@@ -365,6 +365,21 @@ def push(model: Path, to: str, **options: Any) -> Answer:
     return Answer(values={"model": at, "commit": address}, shown=[f"Published: {address}", f"By name: --model {at}"])
 
 
+@command.command(cls=Verb, epilog="bothways convert-pickle old-model/ --out model")
+@click.argument("file", type=FILE, metavar="FILE|DIR")
+@click.option("--out", type=FILE, required=True, metavar="DIR", help="Folder to make.")
+@as_json
+def convert_pickle(file: Path, out: Path) -> Answer:
+    """Turn an old pytorch_model.bin into safetensors, without trusting it.
+
+    FILE is one that torch.save wrote (.bin, .pt, .pth, .ckpt), DIR the folder of one, or of several with their index. It is
+    opened in a process of its own, which takes nothing but tensors from it. config.json and the tokenizer beside it
+    are copied, and the new folder is opened to see which model it is.
+    """
+    converted = bothways.convert_pickle(file, out=out)
+    return Answer(values=converted.to_dict(), shown=list(converted.sentences()))
+
+
 @command.command(cls=Verb, epilog="bothways runs models/ --sort best --out runs.html")
 @click.argument("folder", type=FILE, default=Path(), metavar="[DIR]")
 @click.option("--sort", default="name", metavar="NAME", help="Sort by one of {figures of runs}.")
