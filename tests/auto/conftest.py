@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from bothways.auto import AutoModelForSequenceClassification
 from bothways.checkpoints.checkpoint import save_checkpoint
@@ -63,7 +64,23 @@ def folders(tmp_path_factory):
         torch.manual_seed(1)
         model = Model(TransformerConfig(vocab_size=len(tokenizer), **SMALL, **settings), {"language_model": 0})
         save_checkpoint(root / family, model, tokenizer=tokenizer)
-    return {family: root / family for family in FAMILIES}
+    for family, (kind, config) in written_by_transformers(len(wordpiece)).items():
+        torch.manual_seed(1)
+        kind(config).save_pretrained(root / family)
+        wordpiece.save(root / family)
+    return {family: root / family for family in (*FAMILIES, "roberta", "modernbert")}
+
+
+def written_by_transformers(vocab_size):
+    """Return families whose files are not ours, as small."""
+    sizes = {**SMALL, "vocab_size": vocab_size, "intermediate_size": 128, "pad_token_id": 0}
+    tokens = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    roberta = transformers.RobertaConfig(**{**sizes, "max_position_embeddings": 66, "pad_token_id": 1})
+    modernbert = transformers.ModernBertConfig(**sizes, **tokens, local_attention=16, global_attn_every_n_layers=2)
+    return {
+        "roberta": (transformers.RobertaForMaskedLM, roberta),
+        "modernbert": (transformers.ModernBertForMaskedLM, modernbert),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -36,16 +36,20 @@ class Column:
         return list(self.values)
 
 
-def test_the_script_of_the_essay(folders, reviews):
-    model = load_model(folders["bert"])
-    tokenizer = AutoTokenizer.from_pretrained(folders["bert"])
+FAMILIES = ["bert", "roberta", "modernbert", "gpt2", "llama"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_script_of_the_essay(family, folders, reviews):
+    model = load_model(folders[family])
+    tokenizer = AutoTokenizer.from_pretrained(folders[family])
     train_texts, train_labels = reviews
     train_encodings = tokenizer(train_texts, truncation=True, padding=True)
     assert model.fit(train_encodings, train_labels) is model
     assert len(model.trained.evaluations) == 3
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_and_is_saved(family, folders, reviews, unseen, learn, tmp_path):
     model = load_model(folders[family]).fit(*reviews, **learn)
     assert model.score(*unseen) > 0.9
