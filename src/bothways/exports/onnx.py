@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from bothways.checkpoints.checkpoint import Loaded
-from bothways.exports._graph import INPUTS, Graph, by_head, outputs_of
+from bothways.exports._graph import INPUTS, Graph, ask_graph, by_head, outputs_of
 from bothways.exports.export import Answers, one_by_one
 
 PRECISIONS = {"fp32": 1e-4, "int8": 0.5}
 NEEDS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx"}
+LIBRARY = "onnx"
 FILE = "model.onnx"
 
 
@@ -61,3 +62,9 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
         return by_head(dict(zip((output.name for output in wanted), said, strict=True)), wanted)
 
     return one_by_one(ask, sequences)
+
+
+def usage(loaded: Loaded) -> str:
+    """With ONNX Runtime."""
+    opening = f'session = InferenceSession("{FILE}", providers=["CPUExecutionProvider"])'
+    return ask_graph(loaded, "from onnxruntime import InferenceSession", opening, "outputs = session.run(None, feed)")
