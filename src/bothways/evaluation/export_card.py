@@ -86,7 +86,7 @@ def _metadata(card: Path) -> dict[str, Any]:
     try:
         found = metadata_load(card)
         return json.loads(json.dumps(found)) if isinstance(found, dict) else {}
-    except (ValueError, TypeError, OSError):  # of YAML, of its types, of the disk
+    except Exception:  # whatever the libraries below make of YAML that anybody may have written
         return {}
 
 
@@ -132,7 +132,7 @@ def _short(loaded: Loaded, format: str, known: Mapping[str, Any]) -> list[str]: 
     ]
     return [
         f"# {name}",
-        f"The model {name}, exported to `{format}` by bothways {version('bothways')}.",
+        f"Exported to `{format}` by bothways {version('bothways')}.",
         "## What it is",
         table([(label, value) for label, value in rows if value is not None]),
         "What it was trained on, and how good it is, is not recorded here.",

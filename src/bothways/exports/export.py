@@ -60,7 +60,8 @@ class Format(Protocol):
 
         A format whose program cannot be asked for all that the heads say has a function ``ours``, which returns what it is
         compared with, too. One whose program cuts texts itself has a function ``tokenize`` (folder, texts), which returns
-        the ids of each with the frame that the program puts around it.
+        the ids of each with the frame that the program puts around it. One that computes some models less exactly than others
+        has a function ``tolerance`` (loaded, precision) beside ``PRECISIONS``.
         """
 
     def usage(self, loaded: Loaded) -> str:
@@ -172,7 +173,8 @@ def _check(form: Format, loaded: Loaded, folder: Path, *, name: str, precision: 
     Raises:
         DifferentError: farther than the format bears.
     """
-    sequences, tolerance = probes(loaded), form.PRECISIONS[precision]
+    sequences = probes(loaded)
+    tolerance = form.tolerance(loaded, precision) if hasattr(form, "tolerance") else form.PRECISIONS[precision]
     differences = compare(getattr(form, "ours", said)(loaded, sequences), form.answers(folder, loaded, sequences))
     worst = max(differences, key=lambda each: each.relative)
     if not worst.relative <= tolerance:  # undefined numbers, too

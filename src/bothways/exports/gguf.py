@@ -23,6 +23,7 @@ from bothways.inference.encode import encode, read_tokens
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 PRECISIONS = {"fp32": 2e-3, "fp16": 0.02, "q8_0": 0.2}
+APPROXIMATE = 0.05  # borne of BERTs at least: llama.cpp takes GELU by its tanh formula, from a table in half precision
 NEEDS = {"gguf": "gguf", "xllamacpp": "llamacpp"}
 LIBRARY = "gguf"
 FILE = "model.gguf"
@@ -44,6 +45,7 @@ BERT_PARTS = {
     "output.dense": "ffn_down",
     "output.LayerNorm": "layer_output_norm",
 }
+_EXACT = ("position_embd", "token_types")  # llama.cpp aborts where they are in another type
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
 
 
@@ -82,7 +84,8 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:
     _add_tokenizer(writer, loaded.tokenizer, bert=family.MODEL_TYPE == "bert")
     kind = {"fp32": "F32", "fp16": "F16", "q8_0": "Q8_0"}[precision]
     for name, weight in _tensors(loaded, family, values):
-        stored = kind if weight.ndim == 2 and (kind != "Q8_0" or weight.shape[1] % 32 == 0) else "F32"
+        exact = weight.ndim < 2 or name.partition(".")[0] in _EXACT or (kind == "Q8_0" and weight.shape[1] % 32)
+        stored = "F32" if exact else kind
         number = gguf.GGMLQuantizationType[stored]
         writer.add_tensor(name, gguf.quants.quantize(weight, number), raw_dtype=number)
     writer.write_header_to_file()
@@ -180,6 +183,12 @@ def in_pairs(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.reshape(heads, 2, rows // heads // 2, *columns).transpose(1, 2).reshape(rows, *columns)
 
 
+def tolerance(loaded: Loaded, precision: str) -> float:
+    """Return the largest difference that is borne."""
+    bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
+    return max(PRECISIONS[precision], APPROXIMATE if bert else 0.0)
+
+
 def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Return what can be asked of llama.cpp: log-probabilities of the next token [vocab_size], or vectors."""
     if family_for(loaded.model.config).MODEL_TYPE == "bert":
@@ -193,7 +202,7 @@ def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Ask llama.cpp."""
     bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
-    server = _server(folder / FILE, loaded.model.config.max_position_embeddings, bert=bert)
+    server = open_server(folder / FILE, loaded.model.config.max_position_embeddings, bert=bert)
     size = loaded.model.config.vocab_size
     # What is written does not matter, but where it is the end, or half a character, nothing is said of all the others.
     letter = loaded.tokenizer.encode("a")[0] if loaded.tokenizer else 0
@@ -214,24 +223,29 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
 
 def tokenize(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     """Ask llama.cpp to cut texts; names of special tokens in them are plain letters."""
-    server = _server(folder / FILE, 32, bert=False)  # which ends when nothing holds it
-    alone = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # this machine is asked, whatever proxies there are
-
-    def ask(text: str) -> list[int]:
-        asked = json.dumps({"content": text, "add_special": True, "parse_special": False}).encode()
-        request = urllib.request.Request(
-            f"{server.listening_address}/tokenize", asked, {"Content-Type": "application/json"}
-        )
-        with alone.open(request) as answer:
-            return list(json.load(answer)["tokens"])
-
-    return [ask(text) for text in texts]
+    server = open_server(folder / FILE, 32, bert=False)
+    asked = {"add_special": True, "parse_special": False}
+    return [list(post(server, "/tokenize", {"content": text, **asked})["tokens"]) for text in texts]
 
 
-def _server(file: Path, length: int, *, bert: bool) -> Any:
-    """Return llama.cpp with a file open, as exact as it can be."""
+def post(server: Any, path: str, values: Mapping[str, Any]) -> Any:
+    """Return what an open llama.cpp answers to a request that its Python class has no function for."""
+    request = urllib.request.Request(
+        f"{server.listening_address}{path}", json.dumps(values).encode(), {"Content-Type": "application/json"}
+    )
+    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with without_proxy.open(request) as answer:
+        return json.load(answer)
+
+
+def open_server(file: Path, length: int, *, bert: bool) -> Any:
+    """Return llama.cpp with a file open, as exact as it can be; it ends when nothing holds it.
+
+    Args:
+        file: of any GGUF.
+        length: tokens that it can read.
+        bert: it gives vectors, not text.
+    """
     import xllamacpp as llama
 
     parameters = llama.CommonParams()

@@ -1,6 +1,7 @@
 """Hugging Face's format, opened by the Auto classes of ``transformers`` without any code of ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
 
     name = str(read_object(folder / "config.json")["architectures"][0])
     opener, head = _class(name)
-    model = getattr(transformers, opener).from_pretrained(folder, trust_remote_code=False)
+    with quiet():
+        model = getattr(transformers, opener).from_pretrained(folder, trust_remote_code=False)
     assert type(model).__name__ == name, (type(model).__name__, name)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
@@ -70,6 +72,22 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
         return {head: found.logits[0].numpy()}
 
     return one_by_one(ask, sequences)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ``transformers`` from telling, with progress bars, which heads of its own it finds no weights for."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def tokenize(folder: Path, texts: Sequence[str]) -> list[list[int]]:

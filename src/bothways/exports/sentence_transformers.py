@@ -54,7 +54,8 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
     """Ask sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False)
+    with hf.quiet():
+        model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
         ids = torch.tensor([sequence])
