@@ -167,11 +167,14 @@ class GGUF:
 
     def _roles(self, tokens: list[str]) -> dict[str, str]:
         """Return role to token; an id that no token has is passed over, as llama.cpp does."""
-        ids = {role: self._values.get(f"tokenizer.ggml.{name}") for role, name in ROLES.items()}
-        for role, index in ids.items():
-            if index is not None and index not in range(len(tokens)):
+        found: dict[str, str] = {}
+        for role, name in ROLES.items():
+            index = self._values.get(f"tokenizer.ggml.{name}")
+            if isinstance(index, int) and 0 <= index < len(tokens):
+                found[role] = tokens[index]
+            elif index is not None:
                 note(f"{self.file} names token {index} as its {role}, and has {len(tokens):,}: passed over")
-        return {role: tokens[index] for role, index in ids.items() if index in range(len(tokens))}
+        return found
 
     def _frame(self, tokens: list[str], roles: Mapping[str, str], pre: str) -> dict[str, Any]:
         """Return the part of a ``tokenizer.json`` that puts bos before a text and eos after it, if the file wants that."""

@@ -110,7 +110,7 @@ class StoredTensors:
         """Read a tensor straight into its place: pages of the mapped file would be held beside it."""
         if file not in self._starts:
             self._starts[file] = _starts(file)
-        room = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        room: Any = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
         with file.open("rb") as opened:
             opened.seek(self._starts[file][stored])
             if opened.readinto(room) != len(room):

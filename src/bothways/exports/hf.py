@@ -77,8 +77,9 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep ``transformers`` from telling, with progress bars, which heads of its own it finds no weights for."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
