@@ -195,6 +195,12 @@ class Tokenizer:
                 found[role] = index
         return found
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it is one that also begins or ends texts (GPT-2)."""
+        special = self.special_ids
+        return None if special.get("unk") in (special.get("bos"), special.get("eos")) else special.get("unk")
+
     def special_id(self, role: str) -> int:
         """Return the id of a special token.
 
