@@ -72,6 +72,18 @@ def rows(name: str, exported: Exported) -> Iterator[tuple[str, ...]]:
         yield name, exported.format, exported.precision, each.head, *numbers, f"{exported.tolerance:g}", alike
 
 
+def short(found: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield a table of the ratios alone: a line for each head of a model, a column for each format and precision."""
+    columns = list(dict.fromkeys(f"{row[1]} {row[2]}" for row in found))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for model, format_name, precision, head, *numbers in found:
+        lines.setdefault((model, head), {})[f"{format_name} {precision}"] = numbers[2]
+    yield "| model | head | " + " | ".join(columns) + " |"
+    yield "|" + "---|" * (2 + len(columns))
+    for (model, head), ratios in lines.items():
+        yield f"| {model} | {head} | " + " | ".join(ratios.get(column, "") for column in columns) + " |"
+
+
 def main() -> None:
     """Measure, and print a table and what was refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,7 +92,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    refused: list[str] = []
+    refused: dict[str, None] = {}
+    measured: list[tuple[str, ...]] = []
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     with tempfile.TemporaryDirectory() as folder:
         given = [(name, Path(path)) for name, _, path in (model.partition("=") for model in options.model)]
@@ -92,10 +105,12 @@ def main() -> None:
             for title, attention in ways:
                 for what, found in measure(title, model, options.format or list(format_names()), attention):
                     if isinstance(found, str):
-                        refused.append(f"- {title}: {what}: {found}")
+                        refused[f"- {title}: {what.partition(',')[0]}: {found}"] = None
                         continue
                     for row in rows(title, found):
+                        measured.append(row)
                         print("| " + " | ".join(row) + " |", flush=True)
+    print("\nThe ratios alone:\n\n" + "\n".join(short(measured)))
     print("\nRefused:\n\n" + "\n".join(refused) if refused else "\nNothing was refused.")
 
 

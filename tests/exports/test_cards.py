@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import ModelCard
 from small_models import BERT, MODELS, make
 
+from bothways.errors import UserError
 from bothways.evaluation.card import write_card
 from bothways.recipes.recipe import recipe
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -133,7 +134,25 @@ def test_its_code_asks_llama_cpp(tmp_path, tokenizer, monkeypatch, capsys):
     assert "embedding" in capsys.readouterr().out
 
 
-def test_an_export_is_replaced_and_nothing_else(tmp_path, tokenizer):
+def test_no_model_is_replaced_by_an_export(tmp_path, tokenizer):
+    run = make_run(tmp_path / "run", tokenizer)
+    make(run / "best", tokenizer, *MODELS["GPT"])
+    other = make(tmp_path / "other", tokenizer, *MODELS["GPT"])
+    for model, out, reason in (
+        (run, run / "best", "holds the model that is to be exported"),
+        (run, run, "holds the model that is to be exported"),
+        (other, other, "holds the model that is to be exported"),
+        (other, run / "last", "is part of a run"),
+    ):
+        before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+        with pytest.raises(UserError, match=reason):
+            export(model, out=out)
+        assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    for _ in range(2):
+        export(other, out=run / "for-transformers")
+
+
+def test_an_export_is_replaced(tmp_path, tokenizer):
     folder = make(tmp_path / "model", tokenizer, *MODELS["GPT"])
     (tmp_path / "out").mkdir()
     export(folder, out=tmp_path / "out")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bothways.batch import Attention
 from bothways.checkpoints.checkpoint import load
+from bothways.errors import UserError
 from bothways.evaluation.export_card import write_export_card
 from bothways.exports.export import Exported, export_model, format_of
 
@@ -30,11 +31,13 @@ def export(
     Returns:
         How far what the other program says is from what the model says, by head, and which texts it cuts otherwise.
     Raises:
-        UserError: there is no such format, it cannot hold the model, or a library is missing.
+        UserError: there is no such format, it cannot hold the model, a library is missing, or a model of a run is where the
+            export shall be.
         DifferentError: the two programs do not say the same; nothing is kept.
     """
     form = format_of(format)
     loaded = load(model, attention=attention, verify=verify)
+    _refuse_place(Path(out), loaded.folder)
 
     def describe(into: Path, exported: Exported) -> None:
         write_export_card(
@@ -47,6 +50,20 @@ def export(
         )
 
     return export_model(loaded, format, Path(out), precision=precision, describe=describe)
+
+
+def _refuse_place(out: Path, model: Path) -> None:
+    """Refuse to replace the model itself, or any model of a run: they look like earlier exports.
+
+    Raises:
+        UserError: that is what is there.
+    """
+    place, model = out.resolve(), model.resolve()
+    if place == model or place in model.parents:
+        raise UserError(f"{str(out)!r} holds the model that is to be exported; choose another folder")
+    in_run = (place.parent / "experiment.json").exists() and place.name.startswith(("best", "last", "checkpoints"))
+    if place.exists() and (in_run or place.parent.name == "checkpoints"):
+        raise UserError(f"{str(out)!r} is part of a run, and is not replaced; choose another folder")
 
 
 def comparison(exported: Exported) -> Iterator[str]:
