@@ -119,6 +119,9 @@ def test_its_code_asks_graphs(tmp_path, tokenizer, monkeypatch, program, name):
 def test_its_code_asks_sentence_transformers(tmp_path, tokenizer, monkeypatch):
     folder = make(tmp_path / "model", tokenizer, *MODELS["embeddings"])
     export(folder, format="sentence-transformers", out=tmp_path / "out")
+    gpt = make(tmp_path / "gpt", tokenizer, *MODELS["GPT"])
+    assert export(gpt, format="sentence-transformers", out=tmp_path / "gpt-out").left_out == ("language_model",)
+    assert "with which it does not answer: language_model." in card_of(tmp_path / "gpt-out")[1]
     assert run_code(tmp_path / "out", monkeypatch)["vectors"].shape == (2, 32)
     assert card_of(tmp_path / "out")[0]["library_name"] == "sentence-transformers"
 

@@ -100,6 +100,7 @@ class Exported:
         differences: how far the two are apart, by head.
         texts: that both programs cut into tokens; 0: the other one cuts none, or there is no tokenizer.
         otherwise: those that the other one cuts otherwise, all of them out of the ordinary.
+        left_out: heads of the model with which the other one does not answer.
     """
 
     format: str
@@ -109,6 +110,7 @@ class Exported:
     differences: list[Difference]
     texts: int = 0
     otherwise: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def format_of(name: str) -> Format:
@@ -182,6 +184,9 @@ def _check(form: Format, loaded: Loaded, folder: Path, *, name: str, precision: 
             f"{name} says something else than the model: {worst.head} differs by up to {worst.largest:.3g}, where "
             f"{tolerance * worst.spread:.3g} is borne; nothing was written"
         )
+    left_out = sorted(set(loaded.model.heads) - {each.head for each in differences})
+    if left_out:
+        note(f"{name} does not answer with the model's {' and '.join(left_out)}")
     texts: list[str] = []
     otherwise: list[str] = []
     if loaded.tokenizer is not None and hasattr(form, "tokenize"):
@@ -196,6 +201,7 @@ def _check(form: Format, loaded: Loaded, folder: Path, *, name: str, precision: 
         differences=differences,
         texts=len(texts),
         otherwise=tuple(otherwise),
+        left_out=tuple(left_out),
     )
 
 

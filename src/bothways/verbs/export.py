@@ -79,6 +79,8 @@ def comparison(exported: Exported) -> Iterator[str]:
         for each in exported.differences
     ]
     yield "\n".join("| " + " | ".join(line) + " |" for line in (*lines, *rows))
+    if exported.left_out:
+        yield f"Heads of the model with which it does not answer: {', '.join(exported.left_out)}."
     if exported.texts:
         yield f"Of {exported.texts} texts, it cuts {exported.texts - len(exported.otherwise)} into the same tokens." + (
             " The others have characters or words that are out of the ordinary." if exported.otherwise else ""
