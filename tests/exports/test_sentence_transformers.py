@@ -16,7 +16,7 @@ TEXTS = ["the old man", "我们今天去北京", "and the sea, the sea"]
 def test_the_other_program_gives_the_same_vectors(tmp_path, tokenizer, name):
     settings, heads = MODELS[name]
     folder = make(tmp_path / "model", tokenizer, settings, heads)
-    (difference,) = export(folder, format="sentence-transformers", out=tmp_path / "out")
+    (difference,) = export(folder, format="sentence-transformers", out=tmp_path / "out").differences
     assert (difference.head, difference.largest < 1e-5) == ("embedding", True)
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(tmp_path / "out"), device="cpu")
     loaded = load(folder)

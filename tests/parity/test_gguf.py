@@ -12,6 +12,10 @@ from bothways.batch import collate, row
 from bothways.checkpoints.checkpoint import load, load_checkpoint
 from bothways.checkpoints.gguf import MODULES, PARTS, PRE_TOKENIZERS
 from bothways.errors import DamagedFileError, UserError
+from bothways.inference.generate import generate
+from bothways.inference.sampling import GREEDY
+from bothways.tasks import task
+from bothways.tasks.task import write as continue_texts
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 TEXT = ["The old man and the sea.", "It's 1984, isn't it? 我们去北京。 naïve\n\n  two  spaces"]
@@ -42,7 +46,7 @@ def in_pairs(weight, heads):
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def write(file, model, tokenizer, *, kind=None, pre="gpt-2", architecture="llama"):
+def write(file, model, tokenizer, *, kind=None, pre="gpt-2", architecture="llama", roles=None):
     """Write a model as llama.cpp's converter does."""
     config = model.config
     writer = gguf.GGUFWriter(file, architecture)
@@ -62,6 +66,8 @@ def write(file, model, tokenizer, *, kind=None, pre="gpt-2", architecture="llama
     writer.add_token_list([token for token, _ in vocabulary])
     writer.add_token_types([3 if index in special else 1 for _, index in vocabulary])
     writer.add_token_merges([" ".join(pair) for pair in json.loads(tokenizer.backend.to_str())["model"]["merges"]])
+    for role, value in (roles or {}).items():
+        getattr(writer, f"add_{role}")(value)
     theirs = {ours: name for name, ours in MODULES.items()}
     parts = {ours: name for name, ours in PARTS.items()}
     for name, weight in model.state_dict().items():
@@ -126,6 +132,40 @@ def test_where_nothing_is_said_of_key_heads_there_are_as_many(tmp_path, bpe):
 def test_texts_come_back_whatever_cuts_them(tmp_path, bpe, pre):
     loaded = load_checkpoint(write(tmp_path / "model.gguf", make_llama(len(bpe)), bpe, pre=pre))
     assert [loaded.tokenizer.decode(loaded.tokenizer.encode(text)) for text in TEXT] == TEXT
+
+
+def test_special_tokens_have_the_roles_that_the_file_gives_them(tmp_path, bpe):
+    ids = {
+        role: bpe.backend.token_to_id(token) for role, token in (("bos", "[MASK]"), ("eos", "[SEP]"), ("pad", "[SEP]"))
+    }
+    roles = {**{f"{role}_token_id": index for role, index in ids.items()}, "eot_token_id": 7, "unk_token_id": 10**6}
+    model = make_llama(len(bpe))
+    tokenizer = load(write(tmp_path / "model.gguf", model, bpe, roles=roles)).tokenizer
+    assert {role: tokenizer.special_ids[role] for role in (*ids, "eot")} == {**ids, "eot": 7}
+    assert "unk" not in tokenizer.special_ids
+    assert tokenizer.frame() == ([], [])
+    framed = {**roles, "add_bos_token": True, "add_eos_token": True}
+    tokenizer = load(write(tmp_path / "framed.gguf", model, bpe, roles=framed)).tokenizer
+    assert tokenizer.frame() == ([ids["bos"]], [ids["eos"]])
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert (again.special_ids, again.frame()) == (tokenizer.special_ids, tokenizer.frame())
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (ids["bos"], ids["eos"], ids["pad"])
+    assert theirs(TEXT[0])["input_ids"] == [ids["bos"], *bpe.encode(TEXT[0]), ids["eos"]]
+
+
+@pytest.mark.parametrize("role", ["eos", "eot"])
+def test_writing_stops_at_the_end_that_the_file_names(tmp_path, bpe, monkeypatch, role):
+    monkeypatch.setattr(task, "precision_of", lambda _: "fp32")  # in half precision a close race may end otherwise
+    model = make_llama(len(bpe))
+    free = load(write(tmp_path / "free.gguf", model, bpe))
+    prompt = bpe.encode(TEXT[0])
+    ids = generate(free.model, [prompt], max_new_tokens=20, forbidden_ids=set(bpe.special_ids.values()))[0].ids
+    end = next(index for index in ids[3:] if index not in ids[:3])
+    ended = load(write(tmp_path / "ended.gguf", model, bpe, roles={f"{role}_token_id": end}))
+    said = [continue_texts(each, [prompt], max_new_tokens=20, sampling=GREEDY)[0] for each in (free, ended)]
+    assert said == [bpe.decode(ids), bpe.decode(ids[: ids.index(end)])]
 
 
 def test_what_is_not_supported_is_refused(tmp_path, bpe):

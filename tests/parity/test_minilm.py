@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from bothways.batch import collate, row
 from bothways.checkpoints.checkpoint import load
+from bothways.verbs.export import export
 
 TEXTS = ["A man is eating food.", "Someone has a meal.", "The stock market fell sharply today."]
 
@@ -56,3 +57,34 @@ def test_a_new_classifier_starts_from_the_published_pooler(folder):
     assert head.output.out_features == 3
     with safe_open(folder / "model.safetensors", framework="pt") as published:
         assert torch.equal(head.dense.weight, published.get_tensor("pooler.dense.weight"))
+
+
+def test_transformers_cuts_texts_alike(folder, many_texts):
+    from transformers import AutoTokenizer
+
+    loaded = load(folder)
+    loaded.tokenizer.backend.encode_special_tokens = True
+    ours = [encoding.ids for encoding in loaded.tokenizer.backend.encode_batch(many_texts)]
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert ours == [theirs(text, split_special_tokens=True)["input_ids"] for text in many_texts]
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize(
+    ("program", "precision", "apart"),
+    [
+        ("hf", "fp32", 1e-4),
+        ("sentence-transformers", "fp32", 1e-4),
+        ("onnx", "fp32", 1e-4),
+        ("onnx", "int8", 1.0),
+        ("openvino", "fp32", 1e-4),
+        ("gguf", "fp32", 0.02),
+        ("gguf", "fp16", 0.02),
+        ("gguf", "q8_0", 0.2),
+    ],
+)
+def test_other_programs_give_the_same_vectors(tmp_path, folder, program, precision, apart):
+    exported = export(folder, format=program, out=tmp_path / "out", precision=precision)
+    assert [each.head for each in exported.differences] == ["embedding"]
+    assert 0 < exported.differences[0].relative < apart
+    assert len(exported.otherwise) < 6  # with vowel signs of Korean or Indian scripts, or words of over 100 letters

@@ -231,6 +231,8 @@ def load_checkpoint(
     config = put_back(family.read_config(values), extra.get("settings"))
     if attention is not None and config.hybrid:
         config = config.read_as(attention)
+    # Before the weights: what it takes to read a tokenizer for a moment would come on top of them.
+    tokenizer = _checked(file.tokenizer(), file.file, config) if file else _load_tokenizer(folder, config)
     stored: Stored = file.tensors() if file else StoredTensors(weight_files(folder))
     wanted = _stored_heads(extra) if heads is None else heads
     fitted = from_tensors(stored, family, config, wanted, architectures=_read_architectures(values))
@@ -240,7 +242,7 @@ def load_checkpoint(
     return Loaded(
         folder=folder,
         model=fitted.model,
-        tokenizer=_checked(file.tokenizer(), file.file, config) if file else _load_tokenizer(folder, config),
+        tokenizer=tokenizer,
         labels=_read_labels(values),
         config=values,
         new_heads=fitted.new_heads,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bothways.errors import DamagedFileError, UserError, shown, unknown
+from bothways.progress import note
 from bothways.text.tokenizing import files
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
@@ -60,6 +61,18 @@ PRE_TOKENIZERS = {
     "llama-bpe": [{**_SPLIT, "pattern": {"Regex": _LLAMA3}}, _BYTES],
     "qwen2": [{**_SPLIT, "pattern": {"Regex": _QWEN2}}, _BYTES],
 }
+LLAMA3 = (
+    "llama-bpe"  # llama.cpp takes a whole word that is a token as it is here, and puts bos first unless told otherwise
+)
+ROLES = {
+    "bos": "bos_token_id",
+    "eos": "eos_token_id",
+    "eot": "eot_token_id",
+    "unk": "unknown_token_id",
+    "sep": "seperator_token_id",
+    "pad": "padding_token_id",
+    "mask": "mask_token_id",
+}  # role of a special token to its name in the file, after tokenizer.ggml
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
 
 
@@ -98,7 +111,9 @@ class GGUF:
             raise UserError(f"{str(self.file)!r} scales its rotary positions ({scaling}), which is not supported")
         if embeddings := self._tensors.get("token_embd.weight"):
             found["vocab_size"] = int(embeddings.shape[1])
-        return {"model_type": self._architecture, **found, "tie_word_embeddings": "output.weight" not in self._tensors}
+        said = {name: self._values.get(f"general.{name}") for name in ("name", "license", "languages")}
+        tied = "output.weight" not in self._tensors
+        return {"model_type": self._architecture, **found, "tie_word_embeddings": tied, "general": said}
 
     def tensors(self) -> "GGUFTensors":
         """Return the weights under Hugging Face's names."""
@@ -123,7 +138,6 @@ class GGUF:
             )
         tokens, merges = (self._list(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
         kinds = self._values.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
-        unknown = self._values.get("tokenizer.ggml.unknown_token_id")
         if (
             not isinstance(kinds, list)
             or len(kinds) != len(tokens)
@@ -131,6 +145,7 @@ class GGUF:
         ):
             raise DamagedFileError(f"{str(self.file)!r} has tokens that are no texts, or not one type for each")
         special = [index for index, kind in enumerate(kinds) if kind in (_CONTROL, _USER_DEFINED)]
+        roles = self._roles(tokens)
         plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
         values = {
             "version": "1.0",
@@ -144,10 +159,40 @@ class GGUF:
                 "type": "BPE",
                 "vocab": {token: index for index, token in enumerate(tokens)},
                 "merges": merges,
-                "unk_token": tokens[unknown] if isinstance(unknown, int) and 0 <= unknown < len(tokens) else None,
+                "unk_token": roles.get("unk"),
+                "ignore_merges": pre == LLAMA3,
             },
+            **self._frame(tokens, roles, pre),
         }
-        return Tokenizer(files.build(values, self.file))
+        return Tokenizer(files.build(values, self.file), roles=roles)
+
+    def _roles(self, tokens: list[str]) -> dict[str, str]:
+        """Return role to token; an id that no token has is passed over, as llama.cpp does."""
+        found: dict[str, str] = {}
+        for role, name in ROLES.items():
+            index = self._values.get(f"tokenizer.ggml.{name}")
+            if isinstance(index, int) and 0 <= index < len(tokens):
+                found[role] = tokens[index]
+            elif index is not None:
+                note(f"{self.file} names token {index} as its {role}, and has {len(tokens):,}: passed over")
+        return found
+
+    def _frame(self, tokens: list[str], roles: Mapping[str, str], pre: str) -> dict[str, Any]:
+        """Return the part of a ``tokenizer.json`` that puts bos before a text and eos after it, if the file wants that."""
+        before = ["bos"] if self._values.get("tokenizer.ggml.add_bos_token", pre == LLAMA3) else []
+        after = ["eos"] if self._values.get("tokenizer.ggml.add_eos_token", False) else []
+        used = {role: roles[role] for role in (*before, *after) if role in roles}
+        if not used:
+            return {}
+        first, last = (
+            [{"SpecialToken": {"id": used[r], "type_id": 0}} for r in wanted if r in used] for wanted in (before, after)
+        )
+        single = [*first, {"Sequence": {"id": "A", "type_id": 0}}, *last]
+        pair = [*single, *first, {"Sequence": {"id": "B", "type_id": 0}}, *last]
+        known = {token: {"id": token, "ids": [tokens.index(token)], "tokens": [token]} for token in used.values()}
+        return {
+            "post_processor": {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": known}
+        }
 
     def _list(self, name: str) -> list[Any]:
         found = self._values.get(name)

@@ -332,19 +332,34 @@ def generate(prompt: str, model: str, verify: bool, **options: Any) -> Answer:
 @click.option(
     "--precision", metavar="NAME", help="Of the weights, such as fp16 or int8; the format's usual one if not given."
 )
+@click.option(
+    "--attention",
+    type=click.Choice(["causal", "bidirectional"]),
+    help="Which way a hybrid reads; from left to right, if not given.",
+)
 @verify
 @as_json
 def export(model: str, format: str, out: Path, **options: Any) -> Answer:  # noqa: A002
     """Write a model for another program, and prove that both say the same.
 
-    Both are asked about the same tokens. The largest difference is shown, and where it is too large nothing is written.
+    Both are asked about the same tokens. The largest difference is shown, and where it is too large nothing is written. A
+    model card (README.md) says how the export is used.
+
+    \b
+    hf                     transformers: fp32
+    sentence-transformers  vectors of texts: fp32
+    onnx                   ONNX Runtime: fp32, int8
+    openvino               OpenVINO: fp32, fp16
+    gguf                   llama.cpp: fp32, fp16, q8_0
     """
-    differences = bothways.export(model, format=format, out=out, **options)
-    values = [{**asdict(each), "relative": each.relative} for each in differences]
-    lines = [[each.head, f"{each.largest:.3g}", f"{each.spread:.3g}", f"{each.relative:.3g}"] for each in differences]
+    exported = bothways.export(model, format=format, out=out, **options)
+    values = [{**asdict(each), "relative": each.relative} for each in exported.differences]
+    lines = [[each["head"], *(f"{each[name]:.3g}" for name in ("largest", "spread", "relative"))] for each in values]
     head = ["head", "largest difference", "standard deviation", "ratio"]
-    shown = [table(lines, columns=head), f"Written: {out} ({format}), which says the same as the model"]
-    return Answer(values={"out": str(out), "format": format, "differences": values}, shown=shown)
+    alike = exported.texts - len(exported.otherwise)
+    shown = [table(lines, columns=head), *([f"Cuts {alike} of {exported.texts} texts alike"] if exported.texts else [])]
+    shown += [f"Written: {out} ({format}, {exported.precision}), which says the same as the model"]
+    return Answer(values={"out": str(out), **asdict(exported), "differences": values}, shown=shown)
 
 
 @command.command(cls=Verb, epilog="bothways push sorter --to owner/sorter --private")

@@ -19,7 +19,7 @@ from bothways.training.run import Trained
 UNKNOWN = "unknown"
 _ELSEWHERE = ("run", "parameters", "steps", "tokens", "seconds")  # figures that have a place of their own on the card
 
-_PIPELINES = {  # what the Hub calls what a model does
+PIPELINES = {  # what the Hub calls what a model does
     "ForCausalLM": "text-generation",
     "ForMaskedLM": "fill-mask",
     "ForSequenceClassification": "text-classification",
@@ -57,14 +57,14 @@ def write_card(
         f"# {_line(title)}",
         facts.sentence(),
         "## What it is",
-        _table(facts.architecture()),
+        table(facts.architecture()),
         "## What it was trained on",
         *_data(facts),
         "## How it was trained",
-        _table(facts.training()),
+        table(facts.training()),
         *_cost(trained, meter),
         "## How good it is",
-        _table([(name, value) for name, value in _flat(figures) if name not in _ELSEWHERE], head=("figure", "value")),
+        table([(name, value) for name, value in _flat(figures) if name not in _ELSEWHERE], head=("figure", "value")),
         facts.measured(),
         *_warnings(trained),
         "![The loss and what was measured, by step](loss.svg)",
@@ -84,7 +84,7 @@ def write_card(
 def _head(facts: Facts, licence: str | None) -> str:
     """Return the metadata that the Hub reads; JSON is YAML."""
     architecture = facts.architecture_name
-    pipeline = next((name for ending, name in _PIPELINES.items() if architecture.endswith(ending)), None)
+    pipeline = next((name for ending, name in PIPELINES.items() if architecture.endswith(ending)), None)
     tags = ["bothways", facts.task.replace("_", "-")] if facts.task else ["bothways", "pretrained"]
     if not facts.task:
         tags += {"causal_lm": ["gpt"], "masked_lm": ["bert"], "hybrid": ["gpt", "bert"]}.get(facts.objective, [])
@@ -105,7 +105,7 @@ def _data(facts: Facts) -> Iterator[str]:
         yield "Not recorded."
         return
     if facts.task:
-        yield _table([(_base(source), source.get("examples", "")) for source in facts.data], head=("file", "examples"))
+        yield table([(_base(source), source.get("examples", "")) for source in facts.data], head=("file", "examples"))
         return
     for source in facts.data:
         train, held_out = train_split(source), source.get("splits", {}).get("validation", {})
@@ -121,7 +121,7 @@ def _data(facts: Facts) -> Iterator[str]:
             ("licence", UNKNOWN),
             ("fingerprint", source.get("fingerprint")),
         ]
-        yield _table([(name, value) for name, value in rows if value is not None])
+        yield table([(name, value) for name, value in rows if value is not None])
         if said := preparation(source.get("settings", {})):
             yield said
 
@@ -155,7 +155,7 @@ def _cost(trained: Trained | None, meter: PowerMeter | None) -> Iterator[str]:
     if trained is None:
         return
     cost = cost_here(seconds=trained.seconds, flops=trained.flops or None, meter=meter)
-    yield _table(list(in_words(cost).items()), head=("cost", ""))
+    yield table(list(in_words(cost).items()), head=("cost", ""))
     yield f"Energy and emissions are estimates. {'; '.join(cost.basis)}."
 
 
@@ -199,7 +199,7 @@ def _uses(facts: Facts) -> Iterator[str]:
 
 
 def _ending(architecture: str) -> str | None:
-    return next((ending for ending in _PIPELINES if architecture.endswith(ending)), None)
+    return next((ending for ending in PIPELINES if architecture.endswith(ending)), None)
 
 
 def _base(source: Mapping[str, Any]) -> str:
@@ -207,7 +207,8 @@ def _base(source: Mapping[str, Any]) -> str:
     return Path(str(source.get("folder", UNKNOWN))).resolve().name
 
 
-def _table(rows: Rows, *, head: tuple[str, str] = ("", "")) -> str:
+def table(rows: Rows, *, head: tuple[str, str] = ("", "")) -> str:
+    """Return rows of two as a table in Markdown."""
     lines = [head, ("---", "---"), *((name, _value(value)) for name, value in rows)]
     return "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import PADDING, Batch
+from bothways.checkpoints.checkpoint import Loaded
 from bothways.model.heads import Model
 
 INPUTS = ("input_ids", "attention_mask")
@@ -100,4 +101,33 @@ def by_head(outputs: Mapping[str, Any], wanted: list[Output]) -> dict[str, Any]:
     return {output.head: outputs[output.name][0] for output in wanted}
 
 
-__all__ = ["INPUTS", "Graph", "Output", "by_head", "outputs_of"]
+def ask_graph(loaded: Loaded, imports: str, opening: str, asking: str) -> str:
+    """Return Markdown with code that asks a graph about a text, and what it answers.
+
+    Args:
+        loaded: the model.
+        imports: of the program.
+        opening: makes the graph.
+        asking: asks it; ``feed`` is the inputs by name.
+    """
+    ids = 'tokenizer = Tokenizer.from_file("tokenizer.json")\nids = tokenizer.encode("A text.").ids'
+    ids, needs = (
+        (ids, "\nfrom tokenizers import Tokenizer") if loaded.tokenizer else ("ids = [0, 1, 2]  # token ids", "")
+    )
+    said = "; ".join(f"`{output.name}` {_shape(output.head)}" for output in outputs_of(loaded.model))
+    return (
+        f"```python\nimport numpy as np\n{imports}{needs}\n\n{ids}\n"
+        'feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}\n'
+        f"{opening}\n{asking}\n```\n\n"
+        "`input_ids` and `attention_mask` (1: a token, 0: padding after it) are whole numbers of 64 bits, [rows, length], of "
+        f"any number of rows and up to {loaded.model.config.max_position_embeddings} tokens. It answers with {said}."
+    )
+
+
+def _shape(head: str) -> str:
+    return {"embedding": "[rows, hidden size], unit vectors"}.get(
+        head, "[rows, outputs]" if head in WHOLE else "[rows, length, outputs]"
+    )
+
+
+__all__ = ["INPUTS", "Graph", "Output", "ask_graph", "by_head", "outputs_of"]

@@ -1,5 +1,7 @@
 """What a format must say about itself, and the check that each export ends with: both programs say the same.
 
+Where the other program cuts text into tokens itself, it must cut it alike, too.
+
 Shapes: n sequences, T tokens of one.
 """
 
@@ -17,15 +19,14 @@ from bothways.checkpoints.folders import write_folder
 from bothways.discover import find
 from bothways.discover import names as found
 from bothways.errors import BothwaysError, UserError, unknown
+from bothways.exports._texts import ORDINARY, texts_for
 from bothways.inference.encode import encode, read_head, read_tokens
+from bothways.progress import note
+from bothways.text.tokenizing.tokenizer import Tokenizer
 
 _FOLDER = "exports"
+_OTHERWISE = 0.1  # the largest share of extraordinary texts that another program may cut otherwise
 Answers = Mapping[str, Sequence[NDArray[Any]]]  # head, or "embedding", to what is said of each sequence
-_TEXTS = (
-    "The old man looked at the sea, and the sea looked back at him.",
-    "Numbers: 3.14159, 1984, and 70%.",
-    "我们今天去北京，明天回来。",
-)
 
 
 class DifferentError(BothwaysError):
@@ -41,10 +42,12 @@ class Format(Protocol):
         PRECISIONS: what weights may be stored as, to the largest difference that is borne, in standard deviations of what
             the model says; the first one is the default.
         NEEDS: modules that the export needs, and its check, each with the extra that brings it.
+        LIBRARY: what the Hugging Face Hub calls what opens it.
     """
 
     PRECISIONS: Mapping[str, float]
     NEEDS: Mapping[str, str]
+    LIBRARY: str
 
     def refuse(self, loaded: Loaded) -> None:
         """Raise ``UserError`` where the format has no place for a model."""
@@ -56,8 +59,13 @@ class Format(Protocol):
         """Return what the other program says of sequences of token ids, under our names of heads.
 
         A format whose program cannot be asked for all that the heads say has a function ``ours``, which returns what it is
-        compared with, too.
+        compared with, too. One whose program cuts texts itself has a function ``tokenize`` (folder, texts), which returns
+        the ids of each with the frame that the program puts around it. One that computes some models less exactly than others
+        has a function ``tolerance`` (loaded, precision) beside ``PRECISIONS``.
         """
+
+    def usage(self, loaded: Loaded) -> str:
+        """Return Markdown that says, with code, how what was written is used; the folder is the current one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,31 @@ class Difference:
         return self.largest / self.spread if self.spread else float("inf") if self.largest else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written, and how it was checked.
+
+    Attributes:
+        format: its name.
+        precision: of the weights.
+        tolerance: the largest difference that was borne, in standard deviations of what the model says.
+        sequences: of token ids that both programs were asked about.
+        differences: how far the two are apart, by head.
+        texts: that both programs cut into tokens; 0: the other one cuts none, or there is no tokenizer.
+        otherwise: those that the other one cuts otherwise, all of them out of the ordinary.
+        left_out: heads of the model with which the other one does not answer.
+    """
+
+    format: str
+    precision: str
+    tolerance: float
+    sequences: int
+    differences: list[Difference]
+    texts: int = 0
+    otherwise: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 def format_of(name: str) -> Format:
     """Return a format by name.
 
@@ -94,7 +127,14 @@ def format_names() -> tuple[str, ...]:
     return tuple(name.replace("_", "-") for name in found(_FOLDER))
 
 
-def export_model(loaded: Loaded, name: str, folder: Path, *, precision: str | None = None) -> list[Difference]:
+def export_model(
+    loaded: Loaded,
+    name: str,
+    folder: Path,
+    *,
+    precision: str | None = None,
+    describe: Callable[[Path, Exported], None] | None = None,
+) -> Exported:
     """Write a model in a format, and compare what both programs say; what differs is not kept.
 
     Args:
@@ -102,8 +142,9 @@ def export_model(loaded: Loaded, name: str, folder: Path, *, precision: str | No
         name: of the format.
         folder: where to; an earlier export is replaced.
         precision: of the weights; None: the format's usual one.
+        describe: writes what it has to say of an export into its folder.
     Returns:
-        How far the two are apart, by head.
+        How far the two are apart.
     Raises:
         UserError: there is no such format or precision, it cannot hold the model, or a library is missing.
         DifferentError: the two differ by more than the format bears.
@@ -116,22 +157,78 @@ def export_model(loaded: Loaded, name: str, folder: Path, *, precision: str | No
     if missing:
         raise UserError(f"to export to {name} install the extra: pip install 'bothways[{','.join(sorted(missing))}]'")
     form.refuse(loaded)
-    differences: list[Difference] = []
+    written: list[Exported] = []
 
     def write(into: Path) -> None:
         form.write(loaded, into, chosen)
-        sequences = probes(loaded)
-        ours = getattr(form, "ours", said)
-        differences.extend(compare(ours(loaded, sequences), form.answers(into, loaded, sequences)))
-        worst = max(differences, key=lambda each: each.relative)
-        if not worst.relative <= form.PRECISIONS[chosen]:  # undefined numbers, too
-            raise DifferentError(
-                f"{name} says something else than the model: {worst.head} differs by up to {worst.largest:.3g}, where "
-                f"{form.PRECISIONS[chosen] * worst.spread:.3g} is borne; nothing was written"
-            )
+        written.append(_check(form, loaded, into, name=name, precision=chosen))
+        if describe is not None:
+            describe(into, written[0])
 
     write_folder(folder, write)
-    return differences
+    return written[0]
+
+
+def _check(form: Format, loaded: Loaded, folder: Path, *, name: str, precision: str) -> Exported:
+    """Return how far what was written is from the model.
+
+    Raises:
+        DifferentError: farther than the format bears.
+    """
+    sequences = probes(loaded)
+    tolerance = form.tolerance(loaded, precision) if hasattr(form, "tolerance") else form.PRECISIONS[precision]
+    differences = compare(getattr(form, "ours", said)(loaded, sequences), form.answers(folder, loaded, sequences))
+    worst = max(differences, key=lambda each: each.relative)
+    if not worst.relative <= tolerance:  # undefined numbers, too
+        raise DifferentError(
+            f"{name} says something else than the model: {worst.head} differs by up to {worst.largest:.3g}, where "
+            f"{tolerance * worst.spread:.3g} is borne; nothing was written"
+        )
+    left_out = sorted(set(loaded.model.heads) - {each.head for each in differences})
+    if left_out:
+        note(f"{name} does not answer with the model's {' and '.join(left_out)}")
+    texts: list[str] = []
+    otherwise: list[str] = []
+    if loaded.tokenizer is not None and hasattr(form, "tokenize"):
+        texts = texts_for(loaded.tokenizer)
+        otherwise = cut_otherwise(loaded.tokenizer, texts, form.tokenize(folder, texts))
+        _bear(otherwise, len(texts), name)
+    return Exported(
+        format=name,
+        precision=precision,
+        tolerance=tolerance,
+        sequences=len(sequences),
+        differences=differences,
+        texts=len(texts),
+        otherwise=tuple(otherwise),
+        left_out=tuple(left_out),
+    )
+
+
+def cut_otherwise(tokenizer: Tokenizer, texts: Sequence[str], theirs: Sequence[Sequence[int]]) -> list[str]:
+    """Return the texts of which another program makes other token ids, the frame of special tokens included."""
+    tokenizer.backend.encode_special_tokens = True  # text is text, whatever it spells
+    ours = [encoding.ids for encoding in tokenizer.backend.encode_batch(list(texts))]
+    return [text for text, one, other in zip(texts, ours, theirs, strict=True) if one != list(other)]
+
+
+def _bear(otherwise: Sequence[str], texts: int, name: str) -> None:
+    """Refuse texts that are cut otherwise, but for a few that are out of the ordinary.
+
+    Raises:
+        DifferentError: an ordinary one is cut otherwise, or too many.
+    """
+    ordinary = [text for text in otherwise if text in ORDINARY]
+    if ordinary or len(otherwise) > _OTHERWISE * texts:
+        raise DifferentError(
+            f"{name} cuts {len(otherwise)} of {texts} texts into other tokens than the model's tokenizer does, "
+            f"{(ordinary or otherwise)[0][:80]!r} among them; nothing was written"
+        )
+    if otherwise:
+        first = ", ".join(repr(text[:40]) for text in otherwise[:3])
+        note(
+            f"{name} cuts {len(otherwise)} of {texts} unusual texts into other tokens than the tokenizer does: {first}"
+        )
 
 
 def probes(loaded: Loaded) -> list[list[int]]:
@@ -141,7 +238,7 @@ def probes(loaded: Loaded) -> list[list[int]]:
     special = set(loaded.tokenizer.special_ids.values()) if loaded.tokenizer else {0, 1, 2}
     plain = [index for index in range(loaded.model.config.vocab_size) if index not in special]
     anything = [draw.choice(plain, size=min(size, limit)).tolist() for size in (1, 7, 40, limit)]
-    texts = [loaded.tokenizer.encode(text)[:limit] for text in _TEXTS] if loaded.tokenizer else []
+    texts = [loaded.tokenizer.encode(text)[:limit] for text in ORDINARY[:3]] if loaded.tokenizer else []
     return [*filter(None, texts), *anything]
 
 

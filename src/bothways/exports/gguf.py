@@ -4,6 +4,7 @@ Source: the GGUF specification of ggml; llama.cpp's convert_hf_to_gguf.
 """
 
 import json
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from bothways.exports.export import Answers, one_by_one
 from bothways.inference.encode import encode, read_tokens
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
-PRECISIONS = {"fp32": 2e-3, "fp16": 0.02, "q8_0": 0.2}
+PRECISIONS = {"fp32": 2e-3, "fp16": 0.05, "q8_0": 0.5}
+APPROXIMATE = 0.05  # borne of BERTs at least: llama.cpp takes GELU by its tanh formula, from a table in half precision
 NEEDS = {"gguf": "gguf", "xllamacpp": "llamacpp"}
+LIBRARY = "gguf"
 FILE = "model.gguf"
 GPTS = ("llama", "qwen3")
 
@@ -42,7 +45,8 @@ BERT_PARTS = {
     "output.dense": "ffn_down",
     "output.LayerNorm": "layer_output_norm",
 }
-_CONTROL, _NORMAL = 3, 1  # types of tokens
+_EXACT = ("position_embd", "token_types")  # llama.cpp aborts where they are in another type
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
 
 
 def refuse(loaded: Loaded) -> None:
@@ -80,7 +84,8 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:
     _add_tokenizer(writer, loaded.tokenizer, bert=family.MODEL_TYPE == "bert")
     kind = {"fp32": "F32", "fp16": "F16", "q8_0": "Q8_0"}[precision]
     for name, weight in _tensors(loaded, family, values):
-        stored = kind if weight.ndim == 2 and (kind != "Q8_0" or weight.shape[1] % 32 == 0) else "F32"
+        exact = weight.ndim < 2 or name.partition(".")[0] in _EXACT or (kind == "Q8_0" and weight.shape[1] % 32)
+        stored = "F32" if exact else kind
         number = gguf.GGMLQuantizationType[stored]
         writer.add_tensor(name, gguf.quants.quantize(weight, number), raw_dtype=number)
     writer.write_header_to_file()
@@ -129,7 +134,9 @@ def _cut_by(tokenizer: Tokenizer) -> str | None:
 def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
     vocabulary = tokenizer.backend.get_vocab()
     tokens = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
-    special = set(tokenizer.special_ids.values())
+    added = tokenizer.backend.get_added_tokens_decoder()
+    special = {index for index, token in added.items() if token.special} | set(tokenizer.special_ids.values())
+    kinds = {**dict.fromkeys(added, _USER_DEFINED), **dict.fromkeys(special, _CONTROL)}
     if bert:  # words begin with a mark, and what goes on with a word has none
         words = [token[2:] if token.startswith("##") else f"▁{token}" for token in tokens]
         tokens = [
@@ -138,24 +145,18 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, *, bert: bool) -> None:
     writer.add_tokenizer_model("bert" if bert else "gpt2")
     writer.add_tokenizer_pre(_cut_by(tokenizer))
     writer.add_token_list(tokens)
-    writer.add_token_types([_CONTROL if index in special else _NORMAL for index in range(len(tokens))])
+    writer.add_token_types([kinds.get(index, _NORMAL) for index in range(len(tokens))])
     if bert:
         writer.add_token_type_count(2)
     else:
         merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
         writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
-    adders = {
-        "cls" if bert else "bos": writer.add_bos_token_id,
-        "eos": writer.add_eos_token_id,
-        "pad": writer.add_pad_token_id,
-        "unk": writer.add_unk_token_id,
-        "sep": writer.add_sep_token_id,
-        "mask": writer.add_mask_token_id,
-    }
-    for role in adders.keys() & tokenizer.special_ids.keys():
-        adders[role](tokenizer.special_ids[role])
-    writer.add_add_bos_token("bos" in tokenizer.special_ids or bert)
-    writer.add_add_eos_token(bert)
+    roles = {"cls" if bert and role == "bos" else role: name for role, name in reading.ROLES.items()}
+    for role in roles.keys() & tokenizer.special_ids.keys():
+        writer.add_uint32(f"tokenizer.ggml.{roles[role]}", tokenizer.special_ids[role])
+    before, after = tokenizer.frame()
+    writer.add_add_bos_token(bool(before))
+    writer.add_add_eos_token(bool(after))
 
 
 def _tensors(loaded: Loaded, family: Family, values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -182,6 +183,12 @@ def in_pairs(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.reshape(heads, 2, rows // heads // 2, *columns).transpose(1, 2).reshape(rows, *columns)
 
 
+def tolerance(loaded: Loaded, precision: str) -> float:
+    """Return the largest difference that is borne."""
+    bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
+    return max(PRECISIONS[precision], APPROXIMATE if bert else 0.0)
+
+
 def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Return what can be asked of llama.cpp: log-probabilities of the next token [vocab_size], or vectors."""
     if family_for(loaded.model.config).MODEL_TYPE == "bert":
@@ -194,20 +201,8 @@ def ours(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
     """Ask llama.cpp."""
-    import xllamacpp as llama
-
     bert = family_for(loaded.model.config).MODEL_TYPE == "bert"
-    parameters = llama.CommonParams()
-    parameters.model.path = str(folder / FILE)
-    parameters.n_ctx = loaded.model.config.max_position_embeddings
-    parameters.n_parallel = 1
-    parameters.n_gpu_layers = 0
-    parameters.embedding = bert
-    parameters.warmup = False
-    parameters.cpuparams.n_threads = 1
-    parameters.cache_type_k = parameters.cache_type_v = llama.ggml_type.GGML_TYPE_F32  # half as exact by default
-    parameters.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    server = llama.Server(parameters)
+    server = open_server(folder / FILE, loaded.model.config.max_position_embeddings, bert=bert)
     size = loaded.model.config.vocab_size
     # What is written does not matter, but where it is the end, or half a character, nothing is said of all the others.
     letter = loaded.tokenizer.encode("a")[0] if loaded.tokenizer else 0
@@ -226,6 +221,63 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
     return one_by_one(ask, sequences if bert else _with_room(loaded, sequences))
 
 
+def tokenize(folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Ask llama.cpp to cut texts; names of special tokens in them are plain letters."""
+    server = open_server(folder / FILE, 32, bert=False)
+    asked = {"add_special": True, "parse_special": False}
+    return [list(post(server, "/tokenize", {"content": text, **asked})["tokens"]) for text in texts]
+
+
+def post(server: Any, path: str, values: Mapping[str, Any]) -> Any:
+    """Return what an open llama.cpp answers to a request that its Python class has no function for."""
+    request = urllib.request.Request(
+        f"{server.listening_address}{path}", json.dumps(values).encode(), {"Content-Type": "application/json"}
+    )
+    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with without_proxy.open(request) as answer:
+        return json.load(answer)
+
+
+def open_server(file: Path, length: int, *, bert: bool) -> Any:
+    """Return llama.cpp with a file open, as exact as it can be; it ends when nothing holds it.
+
+    Args:
+        file: of any GGUF.
+        length: tokens that it can read.
+        bert: it gives vectors, not text.
+    """
+    import xllamacpp as llama
+
+    parameters = llama.CommonParams()
+    parameters.model.path = str(file)
+    parameters.n_ctx = length
+    parameters.n_parallel = 1
+    parameters.n_gpu_layers = 0
+    parameters.embedding = bert
+    parameters.warmup = False
+    parameters.verbosity = 0
+    parameters.cpuparams.n_threads = 1
+    parameters.cache_type_k = parameters.cache_type_v = llama.ggml_type.GGML_TYPE_F32  # half as exact by default
+    parameters.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    return llama.Server(parameters)
+
+
 def _with_room(loaded: Loaded, sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """Return sequences after which there is room for a token, without which llama.cpp says nothing."""
     return [sequence[: loaded.model.config.max_position_embeddings - 1] for sequence in sequences]
+
+
+def usage(loaded: Loaded) -> str:
+    """With ``xllamacpp``, or any other program that llama.cpp is in."""
+    bert = loaded.model.config.attention == "bidirectional"
+    asked = (
+        'server.handle_embeddings({"input": "A text."})'
+        if bert
+        else 'server.handle_completions({"prompt": "It was", "n_predict": 32})'
+    )
+    embedding = "parameters.embedding = True\n" if bert else ""
+    return (
+        "With `pip install xllamacpp`, or with any other program that llama.cpp is in:\n\n"
+        f'```python\nimport xllamacpp\n\nparameters = xllamacpp.CommonParams()\nparameters.model.path = "{FILE}"\n'
+        f"{embedding}server = xllamacpp.Server(parameters)\nprint({asked})\n```"
+    )

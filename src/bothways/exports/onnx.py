@@ -1,6 +1,9 @@
 """ONNX: a graph with dynamic batch and length, run by ONNX Runtime; whole numbers of 8 bits if wished."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,12 @@ import numpy as np
 import torch
 
 from bothways.checkpoints.checkpoint import Loaded
-from bothways.exports._graph import INPUTS, Graph, by_head, outputs_of
+from bothways.exports._graph import INPUTS, Graph, ask_graph, by_head, outputs_of
 from bothways.exports.export import Answers, one_by_one
 
-PRECISIONS = {"fp32": 1e-4, "int8": 0.5}
+PRECISIONS = {"fp32": 1e-4, "int8": 1.0}
 NEEDS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx"}
+LIBRARY = "onnx"
 FILE = "model.onnx"
 
 
@@ -22,6 +26,26 @@ def refuse(loaded: Loaded) -> None:
 
 def write(loaded: Loaded, folder: Path, precision: str) -> None:
     """Write the graph, with the tokenizer beside it."""
+    with quiet():
+        _write_graph(loaded, folder, precision)
+    if loaded.tokenizer is not None:
+        loaded.tokenizer.save(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries from warning of each other."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _write_graph(loaded: Loaded, folder: Path, precision: str) -> None:
     graph = Graph(loaded.model).eval()
     ids = torch.ones((2, 5), dtype=torch.int64)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
@@ -41,10 +65,8 @@ def write(loaded: Loaded, folder: Path, precision: str) -> None:
     if precision == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(folder / FILE, folder / "int8.onnx", weight_type=QuantType.QInt8)
+        quantize_dynamic(folder / FILE, folder / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
         (folder / "int8.onnx").replace(folder / FILE)
-    if loaded.tokenizer is not None:
-        loaded.tokenizer.save(folder)
 
 
 def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) -> Answers:
@@ -61,3 +83,9 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
         return by_head(dict(zip((output.name for output in wanted), said, strict=True)), wanted)
 
     return one_by_one(ask, sequences)
+
+
+def usage(loaded: Loaded) -> str:
+    """With ONNX Runtime."""
+    opening = f'session = InferenceSession("{FILE}", providers=["CPUExecutionProvider"])'
+    return ask_graph(loaded, "from onnxruntime import InferenceSession", opening, "outputs = session.run(None, feed)")

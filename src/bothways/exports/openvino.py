@@ -8,11 +8,12 @@ import numpy as np
 
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.exports import onnx
-from bothways.exports._graph import by_head, outputs_of
+from bothways.exports._graph import ask_graph, by_head, outputs_of
 from bothways.exports.export import Answers, one_by_one
 
-PRECISIONS = {"fp32": 1e-4, "fp16": 0.02}
+PRECISIONS = {"fp32": 1e-4, "fp16": 0.05}
 NEEDS = {"onnx": "onnx", "onnxscript": "onnx", "openvino": "openvino"}
+LIBRARY = "openvino"
 FILE = "openvino_model.xml"
 
 
@@ -42,3 +43,10 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
         return by_head({output.name: said[output.name] for output in wanted}, wanted)
 
     return one_by_one(ask, sequences)
+
+
+def usage(loaded: Loaded) -> str:
+    """With OpenVINO."""
+    return ask_graph(
+        loaded, "import openvino", f'model = openvino.Core().compile_model("{FILE}", "CPU")', "outputs = model(feed)"
+    )

@@ -14,6 +14,7 @@ from bothways.exports.export import Answers, one_by_one
 
 PRECISIONS = {"fp32": 1e-4}
 NEEDS = {"sentence_transformers": "sentence-transformers"}
+LIBRARY = "sentence-transformers"
 
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -53,7 +54,8 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
     """Ask sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False)
+    with hf.quiet():
+        model = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
         ids = torch.tensor([sequence])
@@ -62,3 +64,16 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
         return {"embedding": said["sentence_embedding"][0].numpy()}
 
     return one_by_one(ask, sequences)
+
+
+def tokenize(folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Ask the tokenizer that ``transformers``, and with it sentence-transformers, makes of the folder."""
+    return hf.tokenize(folder, texts)
+
+
+def usage(loaded: Loaded) -> str:  # noqa: ARG001
+    """With its one class."""
+    return (
+        "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
+        'model = SentenceTransformer(".")\nvectors = model.encode(["A text.", "Another one."])\n```'
+    )

@@ -186,7 +186,7 @@ def answer_row(prompt: Sequence[int], answer: Sequence[int], tokenizer: Tokenize
 def write(
     loaded: Loaded, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, sampling: Sampling, seed: int = 0
 ) -> list[str]:
-    """Return what a GPT writes after each prompt, up to its end token; other special tokens are never written.
+    """Return what a GPT writes after each prompt, up to its end of text or turn; other special tokens are never written.
 
     Args:
         loaded: the model and its tokenizer.
@@ -195,7 +195,7 @@ def write(
     """
     tokenizer = tokenizer_of(loaded)
     special = tokenizer.special_ids
-    stop = {special["eos"]} if "eos" in special else set()
+    stop = {special[role] for role in ("eos", "eot") if role in special}
     written = generate(
         loaded.model,
         prompts,

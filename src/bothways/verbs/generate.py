@@ -45,7 +45,8 @@ def generate(
     loaded = load(model, verify=verify)
     loaded.model.to(default_device())
     tokenizer = tokenizer_of(loaded)
-    begin = [tokenizer.special_ids["bos"]] if "bos" in tokenizer.special_ids else []
-    ids = [[*begin, *tokenizer.encode(text)] for text in texts]
+    begin, _ = tokenizer.frame()
+    alone = begin or [tokenizer.special_ids[role] for role in ("bos",) if role in tokenizer.special_ids]
+    ids = [[*begin, *tokenizer.encode(text)] if text else alone for text in texts]
     written = write(loaded, ids, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)
     return [text + continuation for text, continuation in zip(texts, written, strict=True)]

@@ -334,7 +334,7 @@ def make_doctor(
         experiment.training,
         mixture.train,
         vocab_size=experiment.model.vocab_size,
-        unknown_id=tokenizer.special_ids.get("unk") if tokenizer else None,
+        unknown_id=tokenizer.unknown_id if tokenizer else None,
         near_copies_searched=mixture.near_copies_searched,
         language=mixture.language,
         started_from=None if start_from is None else str(start_from),

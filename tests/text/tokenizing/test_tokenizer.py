@@ -386,3 +386,32 @@ def test_in_batches(count, size, sizes):
     groups = list(in_batches(iter(range(count)), size))
     assert [len(group) for group in groups] == sizes
     assert [item for group in groups for item in group] == list(range(count))
+
+
+def test_the_settings_beside_a_file_say_which_token_has_which_role(tmp_path, bpe):
+    bpe.save(tmp_path)
+    named = {
+        "eos_token": "[SEP]",
+        "unk_token": {"content": "[SEP]"},
+        "pad_token": None,
+        "cls_token": "not there",
+        "sep_token": 3,
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named), encoding="utf-8")
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        loaded = Tokenizer.load(path)
+        end = loaded.backend.token_to_id("[SEP]")
+        usual = {role: bpe.special_ids[role] for role in ("bos", "pad", "cls", "sep", "mask")}
+        assert loaded.special_ids == {**usual, "eos": end, "unk": end}
+        assert loaded.unknown_id is None
+        assert loaded.framed_as_bert().special_ids == loaded.special_ids
+    (tmp_path / "tokenizer_config.json").write_text("[]", encoding="utf-8")
+    assert Tokenizer.load(tmp_path).special_ids == bpe.special_ids
+
+
+def test_the_frame_is_what_other_libraries_put_around_a_text(tokenizer):
+    special, (before, after) = tokenizer.special_ids, tokenizer.frame()
+    first = {"bpe": "bos", "wordpiece": "cls", "unigram": "bos"}[tokenizer.kind]
+    last = {"bpe": [], "wordpiece": ["sep"], "unigram": ["eos"]}[tokenizer.kind]
+    assert (before, after) == ([special[first]], [special[role] for role in last])
+    assert tokenizer.unknown_id == special.get("unk")

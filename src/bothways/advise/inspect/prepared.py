@@ -106,7 +106,7 @@ def digest(ids: NDArray[np.int64]) -> int:
 
 def describe_tokenizer(tokenizer: Tokenizer, uses: NDArray[np.int64]) -> dict[str, Any]:
     """Return a tokenizer's figures over the training text."""
-    unknown_id = tokenizer.special_ids.get("unk")
+    unknown_id = tokenizer.unknown_id
     unknown = int(uses[unknown_id]) if unknown_id is not None else 0
     tokens = int(uses.sum())
     return {

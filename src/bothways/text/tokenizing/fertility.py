@@ -88,7 +88,7 @@ class Fertility:
     def of(cls, tokenizer: Tokenizer) -> Self:
         """Begin the count of a tokenizer."""
         special = {index for index, token in tokenizer.backend.get_added_tokens_decoder().items() if token.special}
-        special.discard(tokenizer.special_ids.get("unk", -1))
+        special -= {tokenizer.unknown_id}
         return cls(
             vocabulary=len(tokenizer),
             special=frozenset(special),
@@ -162,7 +162,7 @@ class Meter:
         self.tokenizer = tokenizer
         self.check_every = check_every
         self.fertility = Fertility.of(tokenizer)
-        self._unknown = tokenizer.special_ids.get("unk")
+        self._unknown = tokenizer.unknown_id
         self._seen = 0
 
     def add(self, text: str, ids: Sequence[int] | NDArray[Any], *, num_words: int | None = None) -> None:

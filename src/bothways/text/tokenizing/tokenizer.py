@@ -4,7 +4,7 @@ The file format is Hugging Face's ``tokenizer.json``; training and encoding are 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, models
 from tokenizers import Tokenizer as Backend
 
+from bothways.config import read_json
 from bothways.errors import UserError, unknown
 from bothways.text.tokenizing import files, training
 from bothways.text.tokenizing.files import LIMIT
@@ -27,7 +28,8 @@ from bothways.text.tokenizing.training import (
 
 __all__ = ["KINDS", "LIMIT", "ROLES", "SAMPLE_BYTES", "SPECIAL_TOKENS", "Kind", "Tokenizer", "in_batches"]
 
-# The role of each special token, and the strings that the published families give it, ours first.
+# The role of each special token, and the strings that the published families give it, ours first. ``eot`` ends a turn of a
+# conversation, and has a token only where a file says so.
 ROLES = {
     "bos": ("<|endoftext|>", "<s>", "<|begin_of_text|>", "<|im_start|>"),
     "eos": ("<|endoftext|>", "</s>", "<|end_of_text|>", "<|im_end|>"),
@@ -36,7 +38,9 @@ ROLES = {
     "cls": ("[CLS]", "<s>", "<|endoftext|>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
+    "eot": (),
 }
+_SETTINGS = "tokenizer_config.json"
 
 
 # Bytes as byte-level BPE writes them: the first ones of Chinese characters, each a word of its own, and those that go on
@@ -52,8 +56,15 @@ class Tokenizer:
     ``encode(text, special_tokens=True)`` asks otherwise.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, roles: Mapping[str, str] | None = None) -> None:
+        """Wrap what the library has built.
+
+        Args:
+            backend: of the library.
+            roles: role to the token that a file gives it; others have the token that published families give them.
+        """
         self.backend = backend
+        self._roles = dict(roles or {})
         self.backend.no_padding()
         self.backend.no_truncation()
         found: dict[type, Kind] = {models.WordPiece: "wordpiece", models.Unigram: "unigram"}
@@ -112,12 +123,15 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Self:
         """Read a tokenizer: ``tokenizer.json``, BERT's ``vocab.txt``, GPT-2's ``vocab.json`` and ``merges.txt``.
 
+        The ``tokenizer_config.json`` beside it says which tokens have which roles, where it names tokens that there are.
+
         Args:
             path: one of these files, or a folder, in which they are looked for in this order.
         Raises:
             UserError: there is none, or it is not a valid tokenizer (see ``tokenizing.files``).
         """
-        return cls(files.read(Path(path)))
+        path = Path(path)
+        return cls(files.read(path), roles=_named_roles((path if path.is_dir() else path.parent) / _SETTINGS))
 
     def framed_as_bert(self) -> Self:
         """Return a copy that other libraries, too, use as masked language modelling reads: ``[CLS] A [SEP] B [SEP]``.
@@ -141,7 +155,7 @@ class Tokenizer:
         return copy
 
     def _copy(self) -> Self:
-        return type(self)(Backend.from_str(self._json()))
+        return type(self)(Backend.from_str(self._json()), roles=self._roles)
 
     def _json(self) -> str:
         return str(self.backend.to_str(pretty=True))
@@ -164,21 +178,28 @@ class Tokenizer:
         if token_types:
             values["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        (folder / _SETTINGS).write_text(text, encoding="utf-8")
 
     def __len__(self) -> int:
         return int(self.backend.get_vocab_size())
 
     @property
     def special_ids(self) -> dict[str, int]:
-        """Role (``bos eos pad unk cls sep mask``) to token id, for the roles that this tokenizer has."""
+        """Role (``bos eos pad unk cls sep mask eot``) to token id, for the roles that this tokenizer has."""
         found = {}
         for role, candidates in ROLES.items():
-            ids = (self.backend.token_to_id(token) for token in candidates)
+            named = (self._roles[role],) if role in self._roles else ()
+            ids = (self.backend.token_to_id(token) for token in (*named, *candidates))
             index = next((index for index in ids if index is not None), None)
             if index is not None:
                 found[role] = index
         return found
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks; None where it is one that also begins or ends texts (GPT-2)."""
+        special = self.special_ids
+        return None if special.get("unk") in (special.get("bos"), special.get("eos")) else special.get("unk")
 
     def special_id(self, role: str) -> int:
         """Return the id of a special token.
@@ -190,6 +211,14 @@ class Tokenizer:
             return self.special_ids[role]
         except KeyError:
             raise UserError(f"this tokenizer has no {role} token; it has {', '.join(self.special_ids)}") from None
+
+    def frame(self) -> tuple[list[int], list[int]]:
+        """Return the special tokens that other libraries, too, put before a text and after it."""
+        encoding = self.backend.encode("a")
+        ids, special = encoding.ids, encoding.special_tokens_mask
+        first = special.index(0) if 0 in special else 0
+        last = len(special) - special[::-1].index(0) if 0 in special else 0
+        return list(ids[:first]), list(ids[last:])
 
     def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
         """Return the token ids of a text, without any frame of special tokens.
@@ -252,6 +281,14 @@ def in_batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
             group = []
     if group:
         yield group
+
+
+def _named_roles(file: Path) -> dict[str, str]:
+    """Return role to token as a ``tokenizer_config.json`` names them; anything else in it says nothing of roles."""
+    values = read_json(file) if file.is_file() else {}
+    named = {role: values.get(f"{role}_token") for role in ROLES} if isinstance(values, dict) else {}
+    named = {role: token.get("content") if isinstance(token, dict) else token for role, token in named.items()}
+    return {role: token for role, token in named.items() if isinstance(token, str)}
 
 
 def _not_text() -> UserError:
