@@ -10,6 +10,7 @@ import torch
 from hub_server import sha256
 
 import bothways
+from bothways.auto import AutoModelForCausalLM, AutoTokenizer
 from bothways.checkpoints.checkpoint import load, save_checkpoint
 from bothways.checkpoints.hub import resolve
 from bothways.checkpoints.manifest import write_manifest
@@ -212,3 +213,15 @@ def test_a_manifest_that_others_have_added_to_still_holds(hub, run):
     push(run, NAME)
     assert "manifest.json" not in on(hub), "it lists a file that does not go there"
     assert load(NAME).tokenizer is not None
+
+
+@pytest.mark.usefixtures("writer")
+def test_the_auto_classes_push_what_they_save(hub, run):
+    model = AutoModelForCausalLM.from_pretrained(run)
+    address = model.push_to_hub("someone/writer", private=True, revision="tuned", message="Tuned")
+    assert address.startswith(f"{hub.url}/someone/writer/commit/")
+    assert hub.repositories["someone/writer"].private
+    again = AutoModelForCausalLM.from_pretrained("someone/writer", revision="tuned")
+    assert again.generate("the quick", max_new_tokens=5) == model.generate("the quick", max_new_tokens=5)
+    tokenizer = AutoTokenizer.from_pretrained("someone/writer@tuned")
+    assert tokenizer("the quick fox").input_ids == model.tokenizer("the quick fox").input_ids
