@@ -49,6 +49,26 @@ def test_kept_memory_is_not_asked_for_again():
     assert faults["keep"] < faults["give"] / 2, faults
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the call is glibc's")
+def test_kept_memory_can_be_given_back():
+    program = (
+        "import torch\n"
+        "from bothways.training.machine import give_back_memory, keep_freed_memory\n"
+        "def resident():\n"
+        "    line = next(line for line in open('/proc/self/status') if line.startswith('VmRSS'))\n"
+        "    return int(line.split()[1]) // 1024\n"
+        "keep_freed_memory()\n"
+        "held = [torch.empty(2**20).fill_(1.0) for _ in range(200)]\n"  # 800 MiB, with one block kept above the others
+        "last = held[-1]\n"
+        "del held\n"
+        "kept = resident()\n"
+        "give_back_memory()\n"
+        "print(kept - resident())\n"
+    )
+    given = int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert given > 700
+
+
 class OldLibrary:
     """A C library that refuses large thresholds, as some versions of glibc do."""
 

@@ -18,7 +18,14 @@ from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
 from bothways.training.distributed import Group
 from bothways.training.interruption import Interrupted, JointStop, StopRequest, sigterm_waits
-from bothways.training.machine import autocast, default_device, measured_peak, resolve_compile, resolve_precision
+from bothways.training.machine import (
+    autocast,
+    default_device,
+    give_back_memory,
+    measured_peak,
+    resolve_compile,
+    resolve_precision,
+)
 from bothways.training.optimizer import set_learning_rate
 from bothways.training.parallel import whole
 from bothways.training.resumable import Resumable
@@ -45,6 +52,7 @@ class Fitting(Resumable):
         self.compiled: AbstractContextManager[None] = Compiled(layers) if compiles else nullcontext()
         self.tracker: Tracker | None = None
         self.gradient_norm = math.nan  # of the last step, before clipping
+        self.longest = 0  # tokens of a row so far
         self.logged = (0.0, 0.0)  # flops and seconds of the last record
         self.failed_saves = 0
         self.peak = _peak(assignment, model, self.group)
@@ -116,6 +124,9 @@ class Fitting(Resumable):
         A step that is not finite leaves the weights alone.
         """
         work = next_work(self.batches, self.objective, self.model.device, self.group)
+        if (length := work.batches[0].input_ids.shape[1]) > self.longest:  # as rows grow: a few times in a run
+            give_back_memory()
+            self.longest = length
         busy = len(work.batches) - work.idle
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(work.batches):
@@ -266,8 +277,10 @@ class Fitting(Resumable):
             return
         self.held.collect()
         self.model.eval()
+        give_back_memory()
         with torch.no_grad(), sigterm_waits():
             figures = self.group.share(dict(self.given.evaluate(self.model)))
+        give_back_memory()
         self.held.model.train()
         self.evaluations.append({"step": self.step, **figures})
         self.record(self.step, {"validation": figures})

@@ -4,7 +4,7 @@ import ctypes
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,13 @@ def keep_freed_memory() -> bool:
     # Some versions of glibc refuse a threshold above 32 MiB.
     raised = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and raised)
+
+
+def give_back_memory() -> None:
+    """Give the system the freed blocks that are kept, for when tensors of other sizes come, which do not fit into them."""
+    if platform.system() == "Linux":
+        with suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def has_bf16(device: torch.device) -> bool:
