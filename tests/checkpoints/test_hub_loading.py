@@ -21,6 +21,7 @@ from bothways.checkpoints.checkpoint import load
 from bothways.checkpoints.hub import resolve, tokenizer_place
 from bothways.checkpoints.tensors import INDEX, WEIGHTS, read_tensors
 from bothways.errors import DamagedFileError, OutOfDiskError, UserError
+from bothways.exports import gguf
 
 NAME = "someone/tiny"
 BYTES = 3_000_000  # of weights that are downloaded and never opened
@@ -282,9 +283,8 @@ def test_a_gguf_file_is_named_after_a_colon(hub):
 def test_a_gguf_file_of_the_hub_is_loaded(hub, tmp_path, save):
     pytest.importorskip("gguf")
     save(tmp_path / "model")
-    bothways.export(tmp_path / "model", format="gguf", out=tmp_path / "gguf")
-    (file,) = (tmp_path / "gguf").glob("*.gguf")
-    hub.add("someone/quants", {"model.gguf": file.read_bytes()})
+    gguf.write(load(tmp_path / "model"), tmp_path, "fp32")
+    hub.add("someone/quants", {"model.gguf": (tmp_path / gguf.FILE).read_bytes()})
     found = load("someone/quants:model.gguf")
     assert same_weights(found.model, load(tmp_path / "model").model)
     assert found.tokenizer is not None

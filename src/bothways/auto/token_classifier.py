@@ -5,6 +5,7 @@ Shapes: n texts, W words of one, T tokens of one, k classes.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,15 +16,17 @@ from bothways.auto.examples import read_rows
 from bothways.auto.fitting import Options, fit_rows, split
 from bothways.auto.labelled import Labelled
 from bothways.auto.labels import Label, as_list, positions, read_labels
+from bothways.auto.tokenizer import AutoTokenizer
 from bothways.batch import Row, Target
 from bothways.errors import UserError
 from bothways.inference.encode import read_tokens
 from bothways.metrics.accuracy import accuracy
 from bothways.objectives.token_classification import TokenClassification
-from bothways.progress import display
+from bothways.progress import display, note
 from bothways.tasks.task import precision_of, softmax
 
 HEAD = "token_classification"
+UNKNOWN = "□"
 IGNORED = -100  # a label by which Hugging Face's scripts mark tokens that have none
 
 
@@ -186,14 +189,7 @@ class AutoModelForTokenClassification(Labelled):
         for number, text in enumerate(texts):
             if isinstance(text, str) or not isinstance(text, Iterable):
                 raise UserError(f"inputs[{number}] must be a list of words, not {text!r}")
-        limit = self.tokenizer.model_max_length
-        encodings = self.tokenizer(
-            texts,
-            is_split_into_words=True,
-            truncation=limit is not None,
-            stride=0 if limit is None else limit // 4,
-            return_overflowing_tokens=True,
-        )
+        encodings = _encode_words([list(text) for text in texts], self.tokenizer)
         rows = read_rows(encodings, self.tokenizer, self.model)
         source = encodings.overflow_to_sample_mapping
         causal = self.model.config.attention == "causal"
@@ -204,18 +200,31 @@ class AutoModelForTokenClassification(Labelled):
                 other = best[source[number]].get(word)
                 if other is None or _room(at, rows[number]) > _room(told[other][word], rows[other]):
                     best[source[number]][word] = number
-        for number, words in enumerate(texts):
-            if missing := set(range(len(words))) - set(best[number]):
-                word = min(missing)
-                raise UserError(
-                    f"inputs[{number}] has the word {words[word]!r} (number {word}), of which no token is left"
-                )
         return list(map(len, texts)), [
             Window(text=source[number], row=row, units=np.array(units, dtype=np.int64), index=np.array(index))
             for number, row in enumerate(rows)
             for units in [[word for word in told[number] if best[source[number]][word] == number]]
             for index in [np.array([told[number][word] for word in units], dtype=np.int64)]
         ]
+
+
+def _encode_words(texts: Sequence[list[Any]], tokenizer: AutoTokenizer) -> Encodings:
+    """Encode lists of words so that each word has a token.
+
+    Of some, such as a lone variation selector, a tokenizer keeps nothing: they are read as a sign that it does not know.
+    """
+    split = partial(tokenizer, texts, is_split_into_words=True)
+    whole, lost = split(), 0
+    for row, words in enumerate(texts):
+        for number in set(range(len(words))) - set(whole.word_ids(row)):
+            words[number] = UNKNOWN
+            lost += 1
+    if lost:
+        note(f"{lost:,} words are read as {UNKNOWN!r}, since the tokenizer keeps nothing of them")
+    limit = tokenizer.model_max_length
+    return split(
+        truncation=limit is not None, stride=0 if limit is None else limit // 4, return_overflowing_tokens=True
+    )
 
 
 def _told_at(encodings: Encodings, number: int, *, last: bool) -> dict[int, int]:

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from bothways.batch import Attention
-from bothways.checkpoints.family import family_for, family_of
+from bothways.checkpoints.family import Family, family_for, family_of
 from bothways.checkpoints.files import read_object
 from bothways.checkpoints.folders import USED, checkpoints_in, clean, newest_complete, write_folder
 from bothways.checkpoints.gguf import ENDING, GGUF
@@ -106,7 +106,9 @@ def _write_config(
     extra = {"heads": heads, "settings": left_over(trunk, family.read_config(values))}
     shifted = {"shifted": True} if model.shifted else {}
     tokens = {
-        name: index for name, index in _special_tokens(tokenizer).items() if index is not None or name not in values
+        name: index
+        for name, index in _special_tokens(tokenizer).items()
+        if name not in values or (index is not None and _is_free(family, values, name, index))
     }
     return {
         **values,
@@ -115,6 +117,14 @@ def _write_config(
         **_write_labels(labels, heads.get("classification", heads.get("token_classification", 0))),
         "bothways": {**extra, **shifted},
     }
+
+
+def _is_free(family: Family, values: Mapping[str, Any], name: str, index: int) -> bool:
+    """Whether a token's id does not decide what the trunk computes, as that of RoBERTa's padding does."""
+    try:
+        return family.read_config({**values, name: index}) == family.read_config(values)
+    except UserError:
+        return False
 
 
 def _special_tokens(tokenizer: Tokenizer | None) -> dict[str, int | None]:

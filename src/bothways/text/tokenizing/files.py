@@ -6,6 +6,7 @@ files (huggingface/tokenizers#2094, #2198) and accepts many that go wrong at the
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ def is_tokenizer(path: Path) -> bool:
     """Whether this is by its name a file of a tokenizer, or is a folder that holds one."""
     if not path.is_dir():
         return path.suffix in (".json", ".txt")
-    return any((path / name).is_file() for name in NAMES)
+    return any(os.path.lexists(path / name) for name in NAMES)  # what is no regular file is refused when it is read
 
 
 def read(path: Path) -> Backend:
@@ -56,14 +57,15 @@ def read(path: Path) -> Backend:
         UserError: there is none, or it is not valid; the message names the file and what is wrong.
     """
     if path.is_dir():
-        found = next((path / name for name in NAMES if (path / name).is_file()), None)
+        found = next((path / name for name in NAMES if os.path.lexists(path / name)), None)
         if found is None:
             raise UserError(
                 f"there is no tokenizer.json in {str(path)!r}, nor a vocab.txt or a vocab.json with its merges.txt"
             )
         path = found
     if not path.is_file():
-        raise UserError(f"there is no tokenizer.json in {str(path)!r}")
+        fault = "is not a regular file" if os.path.lexists(path) else "is not there"
+        raise UserError(f"the tokenizer {str(path)!r} {fault}")
     if path.suffix == ".txt" and path.name != "merges.txt":
         return _from_vocabulary(path)
     if path.name in ("vocab.json", "merges.txt"):
