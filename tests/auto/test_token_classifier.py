@@ -38,7 +38,9 @@ def test_every_family_learns(family, folders, reviews, unseen, learn):
     predicted = model.predict(words)
     assert list(map(len, predicted)) == list(map(len, words))
     pairs = [pair for said, right in zip(predicted, tags, strict=True) for pair in zip(said, right, strict=True)]
-    assert np.mean([one == other for one, other in pairs]) == pytest.approx(model.score(words, tags))
+    figures = model.evaluate(words, tags)
+    assert np.mean([one == other for one, other in pairs]) == pytest.approx(figures["accuracy"])
+    assert 0.8 < figures["f1"] <= 1
 
 
 def test_what_is_saved_says_the_same_here_and_in_transformers(fitted, unseen):

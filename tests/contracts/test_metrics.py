@@ -17,6 +17,7 @@ TEXTS = (
     "我们今天去北京旅游。",
     "他喜欢在晚上读历史书。",
 )
+TAGS = (("B-PER", "I-PER", "O"), ("O", "B-LOC", "B-LOC"), ("O", "O", "S-ORG"))
 GRADES = ({"a": 2, "b": 1}, {"c": 1}, {"d": 3, "e": 2, "f": 1})
 SLOW = ("torch", "sklearn", "sacrebleu", "rouge_score", "nltk", "ir_measures", "transformers", "numpy")
 
@@ -45,6 +46,12 @@ CASES = {
         worse={"predictions": (TEXTS[1], *TEXTS[1:]), "references": TEXTS},
         permuted={"predictions": TEXTS[::-1], "references": TEXTS[::-1]},
         empty={"predictions": [], "references": []},
+    ),
+    ("predicted_tags", "true_tags"): Case(
+        perfect={"predicted_tags": TAGS, "true_tags": TAGS},
+        worse={"predicted_tags": (TAGS[1], TAGS[1], TAGS[2]), "true_tags": TAGS},
+        permuted={"predicted_tags": TAGS[::-1], "true_tags": TAGS[::-1]},
+        empty={"predicted_tags": [], "true_tags": []},
     ),
     ("rankings", "relevant"): Case(
         perfect=ranked([0, 1, 2]),

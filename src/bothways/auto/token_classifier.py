@@ -6,6 +6,7 @@ Shapes: n texts, W words of one, T tokens of one, k classes.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from bothways.batch import Row, Target
 from bothways.errors import UserError
 from bothways.inference.encode import read_tokens
 from bothways.metrics.accuracy import accuracy
+from bothways.metrics.entity_f1 import entity_f1
 from bothways.objectives.token_classification import TokenClassification
 from bothways.progress import display, note
 from bothways.tasks.task import precision_of, softmax
@@ -119,16 +121,31 @@ class AutoModelForTokenClassification(Labelled):
     def score(self, inputs: Any, labels: Any, *, progress: bool = True) -> float:
         """Return the accuracy: the share of words, or of tokens that have a label, whose label is predicted.
 
+        Where most words are no name, that is high for who finds none: see ``evaluate``.
+
         Raises:
             UserError: as ``predict``, or a label is none of the model's.
         """
+        return self.evaluate(inputs, labels, progress=progress)["accuracy"]
+
+    def evaluate(self, inputs: Any, labels: Any, *, progress: bool = True) -> dict[str, float]:
+        """Return ``accuracy`` and, of labels that are text, ``f1``, ``precision`` and ``recall`` of whole entities."""
         classes = self._check_fitted()
         with display(progress):
             examples = self._read(inputs, labels)
+        positions([label for _, tags in examples for label in tags.values()], classes)
         told = self._told(inputs, progress=progress)
-        expected = positions([label for _, tags in examples for label in tags.values()], classes).tolist()
-        predicted = [int(each[unit].argmax()) for each, (_, tags) in zip(told, examples, strict=True) for unit in tags]
-        return accuracy(predicted, expected)
+        right = [list(tags.values()) for _, tags in examples if tags]
+        said = [
+            [classes[int(each[unit].argmax())] for unit in tags]
+            for each, (_, tags) in zip(told, examples, strict=True)
+            if tags
+        ]
+        figures = {"accuracy": accuracy([*chain(*said)], [*chain(*right)])}
+        if isinstance(classes[0], str):
+            found = entity_f1(said, [[str(label) for label in each] for each in right])  # type: ignore[arg-type]
+            figures |= {"f1": found.f1, "precision": found.precision, "recall": found.recall}
+        return figures
 
     def _told(self, inputs: Any, *, progress: bool) -> list[NDArray[np.float64]]:
         """Return the probabilities of each word, or of each token of encodings, where padding has none (NaN)."""
