@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways.auto.examples import read_rows, read_texts
-from bothways.auto.fitting import Options, fit_rows, split
+from bothways.auto.fitting import Options, fit_rows, split, two
 from bothways.auto.pretrained import Pretrained
 from bothways.batch import Attention, Row
 from bothways.errors import UserError
@@ -63,13 +63,7 @@ class AutoModelForCausalLM(Pretrained):
         settings = options.settings(self.model.config)
         with display(progress):
             rows = self._rows(texts, prompts)
-            if validation is None or isinstance(validation, int | float):
-                learnt, measured = ([rows[index] for index in part] for part in split(len(rows), options))
-            elif prompts is None:
-                learnt, measured = rows, self._rows(validation, None)
-            else:
-                others, further = validation
-                learnt, measured = rows, self._rows(further, others)
+            learnt, measured = split(rows, options, lambda given: self._further(given, prompts is not None))
             objective = CausalLM(bos_id=self._begin, eos_id=self._end)
             self.trained = fit_rows(self.model, objective, learnt, measured, settings)
         return self
@@ -177,6 +171,11 @@ class AutoModelForCausalLM(Pretrained):
                     f"{limit}; shorten them"
                 )
         return rows
+
+    def _further(self, validation: Any, prompted: bool) -> list[Row]:
+        """Return further texts as rows; with prompts they are two things, the prompts and the texts."""
+        before, texts = two(validation) if prompted else (None, validation)
+        return self._rows(texts, before)
 
     def _framed(self, text: str) -> list[int]:
         """Return a prompt as the model reads it: with what its tokenizer puts before a text, and without what ends one."""

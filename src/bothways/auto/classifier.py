@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways.auto.examples import Examples, read_examples, read_rows
-from bothways.auto.fitting import Options, fit_rows, share_to_hold_out
+from bothways.auto.fitting import Options, fit_rows, share_to_hold_out, two
 from bothways.auto.labelled import Labelled
 from bothways.auto.labels import held_out, positions
 from bothways.batch import Row, Target
@@ -128,9 +128,7 @@ class AutoModelForSequenceClassification(Labelled):
     def _split(self, examples: Examples, validation: Any, seed: int) -> tuple[Examples, Examples]:
         """Return what to learn from and what to validate on, which may be empty."""
         if isinstance(validation, tuple | list):
-            if len(validation) != 2:
-                raise UserError(f"validation must be two things, the inputs and the labels, not {len(validation)}")
-            return examples, self._examples(*validation)
+            return examples, self._examples(*two(validation))
         count = len(examples.rows)
         share, most = share_to_hold_out(count, validation)
         out = held_out(examples.labels, share, seed, most=most)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.auto.examples import read_rows
-from bothways.auto.fitting import Options, fit_rows, split
+from bothways.auto.fitting import Options, fit_rows, split, two
 from bothways.auto.pretrained import Pretrained
 from bothways.batch import Row
 from bothways.errors import UserError
@@ -74,10 +74,7 @@ class AutoModel(Pretrained):
         settings = options.settings(self.model.config)
         with display(progress):
             rows = self._pairs(queries, documents)
-            if isinstance(validation, tuple | list):
-                learnt, measured = rows, self._pairs(*validation)
-            else:
-                learnt, measured = ([rows[index] for index in part] for part in split(len(rows), options))
+            learnt, measured = split(rows, options, lambda given: self._pairs(*two(given)))
             self.trained = fit_rows(self.model, Contrastive(), learnt, measured, settings, whole_steps=True)
         return self
 

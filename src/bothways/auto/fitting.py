@@ -1,12 +1,11 @@
 """Fine-tuning on rows, with the best epoch kept: the same trainer as everywhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bothways import progress
@@ -18,6 +17,8 @@ from bothways.model.heads import Model
 from bothways.training.batches import ExampleBatches, batches_of
 from bothways.training.trainer import Trained, Trainer
 from bothways.training.validation import validate
+
+Example = TypeVar("Example")
 
 FEWEST = 200  # examples from which on some are held out without being asked for
 SHARE = 0.1  # of the examples
@@ -72,16 +73,40 @@ def share_to_hold_out(count: int, validation: Any) -> tuple[float, int | None]:
     return share, MOST if validation is None else None
 
 
-def split(count: int, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of so many examples to learn from, and which to hold out."""
+def split(
+    examples: Sequence[Example], options: Options, read: Callable[[Any], Sequence[Example]]
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return what to learn from, and what to choose the best epoch by, which may be nothing.
+
+    Args:
+        examples: all that ``fit`` was given.
+        options: say what of them is held out, or hold further ones.
+        read: turns those further ones into examples.
+    """
+    if options.validation is not None and not isinstance(options.validation, int | float):
+        return examples, read(options.validation)
+    count = len(examples)
     share, most = share_to_hold_out(count, options.validation)
     out = min(round(share * count), most or count)
     if options.validation and not out:
         raise UserError(f"validation={share} of {count} examples is not even one; hold out more")
     if out:
         progress.note(f"{out:,} of {count:,} examples are held out to choose the best epoch by")
-    order = np.random.default_rng(options.seed).permutation(count)
-    return np.sort(order[out:]), np.sort(order[:out])
+    order = np.random.default_rng(options.seed).permutation(count).tolist()
+    return [examples[index] for index in sorted(order[out:])], [examples[index] for index in sorted(order[:out])]
+
+
+def two(validation: Any) -> tuple[Any, Any]:
+    """Return the inputs and the labels of further examples.
+
+    Raises:
+        UserError: they are not two things.
+    """
+    if not isinstance(validation, tuple | list):
+        raise UserError(f"validation must be inputs with labels, or a share from 0 to less than 1, not {validation!r}")
+    if len(validation) != 2:
+        raise UserError(f"validation must be two things, the inputs and the labels, not {len(validation)}")
+    return validation[0], validation[1]
 
 
 def fit_rows(

@@ -82,12 +82,9 @@ class AutoModelForMaskedLM(Pretrained):
             raise UserError(f"mask_share must be between 0 and 1, not {mask_share}")
         objective = self._objective(mask_share, whole_words=whole_words)
         with display(progress):
-            parts = self._parts(texts)
-            if validation is None or isinstance(validation, int | float):
-                learnt, measured = ([parts[index] for index in part] for part in split(len(parts), options))
-            else:
-                learnt, measured = parts, self._parts(validation)
-            hidden = [_hidden(part, objective, np.random.default_rng(seed)) for part in measured]
+            learnt, measured = split(self._parts(texts), options, self._parts)
+            rng = np.random.default_rng(seed)
+            hidden = [_hidden(part, objective, rng) for part in measured]
             batches = MaskedBatches(learnt, objective, settings)
             self.trained = fit_rows(self.model, objective, [], hidden, settings, batches=batches)
         return self

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bothways.auto.examples import read_rows
-from bothways.auto.fitting import Options, fit_rows, split
+from bothways.auto.fitting import Options, fit_rows, split, two
 from bothways.auto.labels import as_list
 from bothways.auto.pretrained import Pretrained
 from bothways.batch import Row, Target
@@ -128,15 +128,11 @@ class AutoModelForQuestionAnswering(Pretrained):
         )
         settings = options.settings(self.model.config)
         with display(progress):
-            examples, places = self._read(inputs, answers)
-            rows = [_with_answers(parts, place) for parts, place in zip(examples, places, strict=True)]
-            if isinstance(validation, tuple | list):
-                learnt, measured = rows, [_with_answers(*each) for each in zip(*self._read(*validation), strict=True)]
-            else:
-                learnt, measured = ([rows[index] for index in part] for part in split(len(rows), options))
+            rows, none = self._rows(inputs, answers)
+            learnt, measured = split(rows, options, lambda given: self._rows(*two(given))[0])
             self.trained = fit_rows(self.model, Span(), _flat(learnt), _flat(measured), settings)
             self.fitted = True
-            self.answers_none = self.answers_none or not all(places)
+            self.answers_none = self.answers_none or none
         return self
 
     def predict(self, inputs: Any, *, progress: bool = True) -> list[str]:
@@ -198,8 +194,8 @@ class AutoModelForQuestionAnswering(Pretrained):
             raise UserError(f"there are {len(given)} questions and {len(right)} answers; each question needs one")
         return {"exact_match": exact_match(given, right), "f1": token_f1(given, right)}
 
-    def _read(self, inputs: Any, answers: Any) -> tuple[list[list[_Part]], list[tuple[int, int] | None]]:
-        """Return the parts of each passage, and where its answer begins and ends."""
+    def _rows(self, inputs: Any, answers: Any) -> tuple[list[list[Row]], bool]:
+        """Return the parts of each passage with their answers, and whether there is a question without one."""
         pairs = _read_pairs(inputs)
         found = as_list(answers)
         if len(pairs) != len(found):
@@ -208,7 +204,8 @@ class AutoModelForQuestionAnswering(Pretrained):
             _place(answer, passage, number)
             for number, (answer, (_, passage)) in enumerate(zip(found, pairs, strict=True))
         ]
-        return self._parts(pairs), places
+        rows = [_with_answers(parts, place) for parts, place in zip(self._parts(pairs), places, strict=True)]
+        return rows, not all(places)
 
     def _parts(self, pairs: Sequence[tuple[str, str]]) -> list[list[_Part]]:
         """Return each question with the parts of its passage."""

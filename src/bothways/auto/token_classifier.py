@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bothways.auto.encodings import Encodings
 from bothways.auto.examples import read_rows
-from bothways.auto.fitting import Options, fit_rows, split
+from bothways.auto.fitting import Options, fit_rows, split, two
 from bothways.auto.labelled import Labelled
 from bothways.auto.labels import Label, as_list, positions, read_labels
 from bothways.auto.tokenizer import AutoTokenizer
@@ -88,12 +88,7 @@ class AutoModelForTokenClassification(Labelled):
         settings = options.settings(self.model.config)
         with display(progress):
             examples = self._read(inputs, labels)
-            if isinstance(validation, tuple | list):
-                if len(validation) != 2:
-                    raise UserError(f"validation must be two things, the inputs and the labels, not {len(validation)}")
-                learnt, measured = examples, self._read(*validation)
-            else:
-                learnt, measured = ([examples[index] for index in part] for part in split(len(examples), options))
+            learnt, measured = split(examples, options, lambda given: self._read(*two(given)))
             classes = self._classes_for([label for _, tags in learnt for label in tags.values()])
             rows, others = (_with_targets(part, classes) for part in (learnt, measured))
             self._become(classes, seed)

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 import click
 
 from bothways import progress
-from bothways.cli.elsewhere import command
+from bothways.cli import elsewhere  # noqa: F401  (adds its verbs)
 from bothways.cli.grammar import explain
+from bothways.cli.verbs import command
 from bothways.errors import BothwaysError, OutOfDiskError, UserError
 
 NO_MEMORY = re.compile("can't allocate memory|out of memory")  # torch's words for it, on the CPU and on a GPU
