@@ -29,7 +29,7 @@ from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.verbs.mixture import Mixture
 
 VALIDATION_TOKENS = 100_000
-FEWEST_RUNS = 12  # that settle five constants; of fewer, only the floor and the height of the curve are fitted
+FEWEST_RUNS = 8  # that settle five constants; of fewer, only the floor and the height of the curve are fitted
 HUBER = 1e-3  # residuals of the logarithm beyond this count linearly
 # A weak pull toward the constants of Hoffmann et al. 2022, so that a few runs do not settle them by their noise. Their text
 # had about 4.2 bytes a token.
@@ -184,6 +184,9 @@ def main() -> None:
     parser.add_argument(
         "--source", default="a fit of bench/scaling.py", help="what the constants shall say of their origin"
     )
+    parser.add_argument(
+        "--at-least", type=int, default=0, metavar="TOKENS", help="runs of fewer are left out of the fit"
+    )
     parser.add_argument("--out", type=Path, required=True, help="results; added to")
     options = parser.parse_args()
     lengths = [f"{length}m" for length in options.minutes] + [f"{length}t" for length in options.tokens]
@@ -197,7 +200,7 @@ def main() -> None:
             runs.append(train(options.family, size, length, options.data))
             options.out.write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n")
             print(json.dumps(asdict(runs[-1])), flush=True)
-    ours = [run for run in runs if run.family == options.family]
+    ours = [run for run in runs if run.family == options.family and run.tokens >= options.at_least]
     if len(ours) >= 3:
         show(ours, fit(ours, options.source))
 

@@ -150,12 +150,14 @@ def test_a_larger_size_must_be_worth_it(corpus, tokenizer, monkeypatch):
 
 def test_neighbours_that_might_be_better_are_measured_and_others_are_not(corpus, tokenizer, monkeypatch):
     hopeful, sober = Machine(tokenizer), Machine(tokenizer)
-    monkeypatch.setattr(sizing, "HOPE", 100.0)
+    for name in ("HOPE_OF_LARGER", "HOPE_OF_SMALLER"):
+        monkeypatch.setattr(sizing, name, 100.0)
     best = NAMES.index(chosen(corpus, tokenizer, 30, hopeful).recipe)
     neighbours = {name.removeprefix("gpt-") for name in NAMES[best - 1 : best + 2]}
     assert set(hopeful.asked) <= neighbours
     assert NAMES[best + 1].removeprefix("gpt-") in hopeful.asked
-    monkeypatch.setattr(sizing, "HOPE", 1.0)
+    for name in ("HOPE_OF_LARGER", "HOPE_OF_SMALLER"):
+        monkeypatch.setattr(sizing, name, 1.0)
     assert NAMES.index(chosen(corpus, tokenizer, 30, sober).recipe) == best
     assert len(sober.asked) < len(hopeful.asked)
 

@@ -35,7 +35,8 @@ from bothways.training.schedule import total_tokens
 
 TRIAL_SECONDS = 2.0  # of each size that is measured
 WORTH = 0.005  # a larger model must be better by this share of the loss: the smaller one also answers sooner
-HOPE = 1.5  # times the speed of its neighbour: what a size might reach that has not been measured
+# Times the FLOP/s of its neighbour: what a size might reach that has not been measured. Larger products run faster.
+HOPE_OF_LARGER, HOPE_OF_SMALLER = 4.0, 1.5
 USABLE = 0.9  # of the machine's memory
 MANY_EPOCHS = 4.0  # text read more often than this teaches clearly less each time (Muennighoff et al. 2023)
 
@@ -225,8 +226,8 @@ class _Chooser:
         at = self.names.index(best.recipe)
         for name in self.names[max(0, at - 1) : at + 2]:
             if name not in self.rates:
-                hoped = self.candidate(name, self.rate(name) * HOPE)
-                smaller = hoped.parameters < best.parameters
+                smaller = self.parameters[name] < best.parameters
+                hoped = self.candidate(name, self.rate(name) * (HOPE_OF_SMALLER if smaller else HOPE_OF_LARGER))
                 if hoped.fits and hoped.steps > 0 and hoped.loss < best.loss * (1 + WORTH if smaller else 1 - WORTH):
                     return name
         return None
