@@ -197,6 +197,8 @@ def test_what_cannot_be_taken_over_gets_a_sentence(wordpiece):
         AutoModel.from_transformers(torch.nn.Linear(1, 1))
     with pytest.raises(UserError, match="has no language model head"):
         AutoModelForMaskedLM.from_transformers(transformers.DebertaV2Model(deberta(wordpiece)))
+    with pytest.raises(UserError, match="MambaForCausalLM reads from left to right, as a GPT"):
+        AutoModelForMaskedLM.from_transformers(transformers.MambaForCausalLM(mamba(wordpiece)))
     small = transformers.T5Config(vocab_size=20, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with pytest.raises(UserError, match="with an encoder and a decoder cannot be taken over"):
         AutoModel.from_transformers(transformers.T5ForConditionalGeneration(small))

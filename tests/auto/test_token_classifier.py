@@ -98,6 +98,15 @@ def test_words_of_several_tokens_and_of_ideographs_have_one_label_each(folders, 
     assert model.predict(words) == tags
 
 
+def test_a_label_that_only_held_out_texts_have_is_a_class_too(folders, learn):
+    words, tags = [["the", "film"], ["a", "plot"]] * 5, [["x", "y"], ["x", "y"]] * 5
+    for rare in range(10):
+        rarely = [["z", "y"] if number == rare else each for number, each in enumerate(tags)]
+        model = AutoModelForTokenClassification.from_pretrained(folders["bert"])
+        model.fit(words, rarely, validation=0.3, **{**learn, "epochs": 1})
+        assert model.labels == ("x", "y", "z")
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_word_of_which_the_tokenizer_keeps_nothing_has_a_label_too(family, folders, learn):
     model = AutoModelForTokenClassification.from_pretrained(folders[family])

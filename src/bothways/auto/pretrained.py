@@ -87,13 +87,17 @@ class Pretrained:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             loaded = load(name_or_folder, revision=revision, heads=heads, attention=cls.ATTENTION)
-        if cls.ONLY and loaded.model.config.attention != cls.ATTENTION:
-            way = "both ways, as a BERT" if cls.ATTENTION == "causal" else "from left to right, as a GPT"
-            raise UserError(f"{str(name_or_folder)!r} reads {way}, which {cls.__name__} cannot use")
+        cls._check_way(loaded.model, repr(str(name_or_folder)))
         loaded.model.eval().to(default_device())
         if loaded.tokenizer is None:
             return loaded, None
         return loaded, AutoTokenizer.of_model(loaded.tokenizer, loaded.folder, config=loaded.config)
+
+    @classmethod
+    def _check_way(cls, model: Model, name: str) -> None:
+        if cls.ONLY and model.config.attention != cls.ATTENTION:
+            way = "both ways, as a BERT" if cls.ATTENTION == "causal" else "from left to right, as a GPT"
+            raise UserError(f"{name} reads {way}, which {cls.__name__} cannot use")
 
     @classmethod
     def from_transformers(cls, module: Any, tokenizer: Any = None, **options: Any) -> Self:
@@ -109,6 +113,7 @@ class Pretrained:
             UserError: it is no such model, or its head is another one.
         """
         model = wrap(module, head=cls.HEAD, outputs=options.get("num_labels") or 0).eval()
+        cls._check_way(model, type(module).__name__)
         taken = None if tokenizer is None else AutoTokenizer.from_transformers(tokenizer)
         return cls(model, tokenizer=taken, **options)
 

@@ -88,8 +88,8 @@ class AutoModelForTokenClassification(Labelled):
         settings = options.settings(self.model.config)
         with display(progress):
             examples = self._read(inputs, labels)
+            classes = self._classes_for([label for _, tags in examples for label in tags.values()])
             learnt, measured = split(examples, options, lambda given: self._read(*two(given)))
-            classes = self._classes_for([label for _, tags in learnt for label in tags.values()])
             rows, others = (_with_targets(part, classes) for part in (learnt, measured))
             self._become(classes, seed)
             self.trained = fit_rows(self.model, TokenClassification(num_labels=len(classes)), rows, others, settings)
