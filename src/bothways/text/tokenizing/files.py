@@ -65,7 +65,7 @@ def read(path: Path) -> Backend:
         path = found
     if not path.is_file():
         fault = "is not a regular file" if os.path.lexists(path) else "is not there"
-        raise UserError(f"the tokenizer {str(path)!r} {fault}")
+        raise UserError(f"the tokenizer {str(path)!r} {fault}; it may be a tokenizer.json, vocab.txt or vocab.json")
     if path.suffix == ".txt" and path.name != "merges.txt":
         return _from_vocabulary(path)
     if path.name in ("vocab.json", "merges.txt"):
