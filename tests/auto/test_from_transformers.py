@@ -190,6 +190,10 @@ def test_the_fast_tokenizer_of_transformers_is_taken_over(wordpiece, folders):
     taken = AutoTokenizer.from_transformers(theirs)
     assert taken(TEXTS, padding=True).input_ids == theirs(TEXTS, padding=True)["input_ids"]
     assert AutoTokenizer.from_transformers(wordpiece) is wordpiece
+    theirs.eos_token = "dull"
+    assert (
+        AutoTokenizer.from_transformers(theirs).eos_token_id == theirs.eos_token_id == taken.tokenizer.encode("dull")[0]
+    )
 
 
 def test_what_cannot_be_taken_over_gets_a_sentence(wordpiece):

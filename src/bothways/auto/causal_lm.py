@@ -17,12 +17,12 @@ from bothways.auto.fitting import Options, fit_rows, split, two
 from bothways.auto.pretrained import Pretrained
 from bothways.batch import Attention, Row
 from bothways.errors import UserError
-from bothways.inference.generate import Generated, generate
+from bothways.inference.generate import Generated
 from bothways.inference.sampling import GREEDY, Sampling
 from bothways.inference.score import log_likelihoods
 from bothways.objectives.causal_lm import CausalLM
 from bothways.progress import display
-from bothways.tasks.task import precision_of
+from bothways.tasks.task import continue_prompts, precision_of
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 
@@ -178,12 +178,9 @@ class AutoModelForCausalLM(Pretrained):
         return self._rows(texts, before)
 
     def _framed(self, text: str) -> list[int]:
-        """Return a prompt as the model reads it: with what its tokenizer puts before a text, and without what ends one."""
-        assert self.tokenizer is not None or self._tokenizer()
-        ids = self.tokenizer.encode(text) if self.tokenizer else []
-        while len(ids) > 1 and ids[-1] == self._tokenizer().special_ids.get("eos"):
-            ids = ids[:-1]
-        return ids or [self._begin]
+        """Return a prompt as the model reads it: with what its tokenizer puts before a text."""
+        tokenizer = self._tokenizer()
+        return [*tokenizer.frame()[0], *tokenizer.encode(text)] or [self._begin]
 
     def _prompts(self, encodings: Mapping[str, Any]) -> list[list[int]]:
         return [row.input_ids.tolist() for row in read_rows(encodings, self.tokenizer, self.model)]
@@ -191,18 +188,10 @@ class AutoModelForCausalLM(Pretrained):
     def _write(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, sampling: Sampling, seed: int, progress: bool
     ) -> list[Generated]:
-        special = self._tokenizer().special_ids if self.tokenizer else {}
-        stop = {special["eos"]} if "eos" in special else set()
+        tokenizer = self.tokenizer.tokenizer if self.tokenizer else None
         with display(progress):
-            return generate(
-                self.model,
-                prompts,
-                max_new_tokens=max_new_tokens,
-                sampling=sampling,
-                stop_ids=stop,
-                forbidden_ids=set(special.values()) - stop,
-                seed=seed,
-                precision=precision_of(self.model),
+            return continue_prompts(
+                self.model, tokenizer, prompts, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed
             )
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> Tensor:

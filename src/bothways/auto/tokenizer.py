@@ -81,13 +81,13 @@ class AutoTokenizer:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Backend):
             raise UserError(f"only a fast tokenizer of transformers can be taken over, not {type(tokenizer).__name__}")
-        copy = Backend.from_str(backend.to_str())
-        copy.no_truncation()
-        copy.no_padding()
+        said = {role: getattr(tokenizer, f"{role}_token", None) for role in ROLES}
+        roles = {role: token for role, token in said.items() if isinstance(token, str)}
+        copy = Tokenizer(Backend.from_str(backend.to_str()), roles=roles)
         limit = getattr(tokenizer, "model_max_length", None)
         known = limit if isinstance(limit, int) and 0 < limit < _LARGEST else None
         types = "token_type_ids" in getattr(tokenizer, "model_input_names", ())
-        return cls(Tokenizer(copy), model_max_length=known, token_types=types)
+        return cls(copy, model_max_length=known, token_types=types)
 
     @classmethod
     def of_model(cls, tokenizer: Tokenizer, folder: Path, *, config: Mapping[str, Any] | None = None) -> Self:

@@ -10,7 +10,7 @@ from bothways import discover
 from bothways.batch import Attention, Objective, Row, Target, row
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
-from bothways.inference.generate import generate
+from bothways.inference.generate import Generated, generate
 from bothways.inference.sampling import Sampling
 from bothways.metrics.bootstrap import Interval
 from bothways.model.config import TransformerConfig
@@ -194,19 +194,34 @@ def write(
         max_new_tokens, sampling, seed: see ``inference.generate``.
     """
     tokenizer = tokenizer_of(loaded)
-    special = tokenizer.special_ids
+    written = continue_prompts(
+        loaded.model, tokenizer, prompts, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed
+    )
+    return [tokenizer.decode(answer.ids) for answer in written]
+
+
+def continue_prompts(
+    model: Model,
+    tokenizer: Tokenizer | None,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int = 0,
+) -> list[Generated]:
+    """Return the tokens of ``write``; without a tokenizer no token ends a text, and any may be written."""
+    special = tokenizer.special_ids if tokenizer else {}
     stop = {special[role] for role in ("eos", "eot") if role in special}
-    written = generate(
-        loaded.model,
+    return generate(
+        model,
         prompts,
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         stop_ids=stop,
         forbidden_ids=set(special.values()) - stop,
         seed=seed,
-        precision=precision_of(loaded.model),
+        precision=precision_of(model),
     )
-    return [tokenizer.decode(answer.ids) for answer in written]
 
 
 def tokenizer_of(loaded: Loaded) -> Tokenizer:
