@@ -14,21 +14,17 @@ from bothways.checkpoints.weights import outputs
 from bothways.errors import UserError
 from bothways.exports.export import Answers, one_by_one
 from bothways.model.config import TransformerConfig
+from bothways.model.heads import CLASSES
 
 PRECISIONS = {"fp32": 1e-4}
 NEEDS = {"transformers": "transformers"}
 LIBRARY = "transformers"
-# The end of a class's name, to the Auto class that opens it and the head of ours that it has.
-_CLASSES = {
-    "ForSequenceClassification": ("AutoModelForSequenceClassification", "classification"),
-    "ForTokenClassification": ("AutoModelForTokenClassification", "token_classification"),
-    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "span"),
-    "ForPreTraining": ("AutoModelForPreTraining", "language_model"),
-    "ForNextSentencePrediction": ("AutoModelForNextSentencePrediction", "next_sentence"),
-    "ForCausalLM": ("AutoModelForCausalLM", "language_model"),
-    "LMHeadModel": ("AutoModelForCausalLM", "language_model"),
-    "ForMaskedLM": ("AutoModelForMaskedLM", "language_model"),
-    "Model": ("AutoModel", "embedding"),
+# The end of a class's name, to the head of ours that it has; the Auto class that opens it is named alike.
+_HEADS = {
+    **CLASSES,
+    "ForPreTraining": "language_model",
+    "ForNextSentencePrediction": "next_sentence",
+    "Model": "embedding",
 }
 
 
@@ -133,7 +129,9 @@ outputs = model(**tokenizer("A text.", return_tensors="pt"))
 
 def _class(name: str) -> tuple[str, str]:
     """Return the Auto class that opens a class of ``transformers``, and the head of ours that it has."""
-    return next(found for end, found in _CLASSES.items() if name.endswith(end))
+    end, head = next((end, head) for end, head in _HEADS.items() if name.endswith(end))
+    opens = {"LMHeadModel": "AutoModelForCausalLM", "Model": "AutoModel"}
+    return opens.get(end, f"AutoModel{end}"), head
 
 
 def _opener(loaded: Loaded, trunk: TransformerConfig) -> str:

@@ -20,7 +20,6 @@ from bothways.model.heads import CLASSES, Model
 from bothways.progress import note
 
 NO_LIMIT = 2**20  # tokens, of a model that names none, as state space models do
-_ENDS = {**CLASSES, "ForMaskedLM": "language_model", "ForCausalLM": "language_model", "LMHeadModel": "language_model"}
 _LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 
@@ -42,7 +41,7 @@ def wrap(module: Any, *, head: str | None, outputs: int = 0) -> "ForeignModel":
             "a model with an encoder and a decoder cannot be taken over; give an encoder or a decoder alone"
         )
     name = type(module).__name__
-    own = next((kind for end, kind in _ENDS.items() if name.endswith(end)), None)
+    own = next((kind for end, kind in CLASSES.items() if name.endswith(end)), None)
     if head == "language_model" and own != head:
         raise UserError(f"{name} has no language model head; give an object of its ForMaskedLM or ForCausalLM class")
     model = ForeignModel(module, own if own == head else None)

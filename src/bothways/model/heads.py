@@ -113,6 +113,9 @@ CLASSES = {
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "token_classification",
     "ForQuestionAnswering": "span",
+    "ForMaskedLM": "language_model",
+    "ForCausalLM": "language_model",
+    "LMHeadModel": "language_model",
 }
 
 
