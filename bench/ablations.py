@@ -28,7 +28,10 @@ PARTS = {
             "AdamW, 2e-3": ["optimizer.name=adamw", "training.learning_rate=2e-3"],
         },
     ),
-    "embeddings' rate": ("gpt", {"x 4": [], "x 1": ["optimizer.embedding_scale=1"]}),
+    "embeddings' rate": (
+        "gpt",
+        {"x 16": [], "x 4": ["optimizer.embedding_scale=4"], "x 1": ["optimizer.embedding_scale=1"]},
+    ),
     "schedule": (
         "gpt",
         {"stable, then down": [], "cosine": ["training.schedule=cosine"], "linear": ["training.schedule=linear"]},
@@ -44,12 +47,9 @@ PARTS = {
     "masks": (
         "bert",
         {
-            "15 %": ["objective.pairs=none"],
-            "30 to 15 %": ["objective.pairs=none", "objective.mask_share=0.3", "objective.final_mask_share=0.15"],
-            "30 to 15 %, spans": [
-                *("objective.pairs=none", "objective.mask_share=0.3", "objective.final_mask_share=0.15"),
-                "objective.longest_span=3",
-            ],
+            "40 to 15 %": ["objective.pairs=none"],
+            "15 %": ["objective.pairs=none", "objective.mask_share=0.15"],
+            "40 to 15 %, spans": ["objective.pairs=none", "objective.longest_span=3"],
         },
     ),
     "hybrid": (

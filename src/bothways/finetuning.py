@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from bothways import progress
 from bothways.batch import Row
@@ -16,10 +16,17 @@ from bothways.training.batches import ExampleBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.trainer import Run, Trained, Trainer
 
+# Of the learning rate of pretraining: from a third on it made no difference any more (docs/experiments.md).
+SHARE_OF_PACE = 0.5
+RATE, WIDTH = 5e-5, 768  # AdamW's for BERT-base; narrower models take larger steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning(Config):
-    """Settings of a fine-tuning run. ``training.steps`` follows from ``epochs`` where it is 0."""
+    """Settings of a fine-tuning run. ``training.steps`` follows from ``epochs`` where it is 0.
+
+    Which optimizer, and how fast, depends on the model: ``suited_to`` it.
+    """
 
     task: str = "classification"
     epochs: float = 3.0
@@ -27,7 +34,7 @@ class Finetuning(Config):
     max_length: int | None = None  # tokens of an example that are read; None: the task's own
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=0, learning_rate=5e-4, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
+            steps=0, learning_rate=RATE, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
         )
     )
     optimizer: OptimizerConfig = field(
@@ -44,6 +51,20 @@ class Finetuning(Config):
             raise UserError(f"max_length must be at least 4, not {self.max_length}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed must be between 0 and 2**32 - 1, not {self.seed}")
+
+    def suited_to(self, model: Model) -> Self:
+        """Return the settings with the optimizer and the learning rate for a model.
+
+        One whose pace of pretraining is known keeps to that at half the rate; any other is moved by AdamW, at a rate by its
+        width.
+        """
+        pace = model.pace
+        if pace is None:
+            rate, optimizer = RATE * WIDTH / model.config.hidden_size, self.optimizer
+        else:
+            rate = SHARE_OF_PACE * pace.learning_rate
+            optimizer = replace(self.optimizer, name=pace.optimizer, embedding_scale=pace.embedding_scale)
+        return replace(self, training=replace(self.training, learning_rate=rate), optimizer=optimizer)
 
 
 def finetune_model(

@@ -95,7 +95,8 @@ def test_it_takes_two_steps_and_can_be_opened_again(experiment, prepared, tmp_pa
     assert trained.steps == 2
     assert all(math.isfinite(value) for record in (*trained.curve, *trained.evaluations) for value in record.values())
     assert trained.curve[0]["loss"] == pytest.approx(
-        math.log(len(tokenizer)) + (math.log(2) if "next_sentence" in objective.heads else 0), abs=0.4
+        math.log(len(tokenizer)) + (objective.pair_weight * math.log(2) if "next_sentence" in objective.heads else 0),
+        abs=0.4,
     )
     changed = [weight for weight, value in model.state_dict().items() if not torch.equal(value, before[weight])]
     assert changed == list(before)

@@ -9,7 +9,16 @@ from torch.nn import functional
 
 from bothways.batch import Target, collate, join, row
 from bothways.errors import UserError
-from bothways.model.heads import HEADS, ClassificationHead, EmbeddingHead, LanguageModelHead, Model, TokenHead, pool
+from bothways.model.heads import (
+    HEADS,
+    ClassificationHead,
+    ComparisonHead,
+    EmbeddingHead,
+    LanguageModelHead,
+    Model,
+    TokenHead,
+    pool,
+)
 
 
 def make_batch(attention="bidirectional"):
@@ -75,7 +84,8 @@ def test_gradients_of_pooling(pooling):
         ("language_model", {"head_transform": True, "norm": "layer"}),
         ("classification", {"pooling": "last"}),
         ("classification", {"pooling": "first", "pooler": "tanh"}),
-        ("next_sentence", {"pooling": "first", "pooler": "gelu"}),
+        ("next_sentence", {"pooling": "first", "pooler": "gelu", "type_vocab_size": 2}),
+        ("next_sentence", {}),
         ("span", {}),
         ("classification", {"pooling": "mean"}),
         ("embedding", {}),
@@ -115,6 +125,29 @@ def test_a_head_answers_at_each_index(make_model, name, outputs, size):
     assert answers.shape == (4, size)
     assert torch.equal(answers[1], answers[2])
     assert model.read(name, states, batch, index[:0]).shape == (0, size)
+
+
+def test_a_comparison_reads_the_means_of_both_texts(make_config):
+    head = ComparisonHead(make_config(), 0)
+    types = [[0, 0, 1, 1, 1], [0, 1], [0]]
+    parts = [row([1] * len(each), "bidirectional", token_type_ids=each) for each in types]
+    batch = collate([join(parts[:2]), parts[2]])
+    states = torch.randn(14, 16)
+    one = torch.stack([states[:2].mean(0), states[5], states[7]])
+    other = torch.stack([states[2:5].mean(0), states[6], torch.zeros(16)])
+    compared = torch.cat([one, other, (one - other).abs(), one * other], dim=-1)
+    expected = head.output(functional.gelu(head.dense(compared)))
+    torch.testing.assert_close(head(states, batch, torch.tensor([0, 5, 7])), expected)
+    without = collate([row([1, 2], "bidirectional")])
+    both = torch.cat([states[:2].mean(0), torch.zeros(16), states[:2].mean(0).abs(), torch.zeros(16)])
+    torch.testing.assert_close(
+        head(states[:2], without, torch.tensor([1]))[0], head.output(functional.gelu(head.dense(both)))
+    )
+
+
+@pytest.mark.parametrize(("segments", "kind"), [(0, ComparisonHead), (2, ClassificationHead)])
+def test_texts_are_compared_where_the_trunk_cannot_tell_them_apart(make_model, segments, kind):
+    assert type(make_model({"next_sentence": 0}, type_vocab_size=segments).heads["next_sentence"]) is kind
 
 
 def test_every_kind_of_head_is_tried_here():

@@ -60,7 +60,7 @@ class AutoModelForCausalLM(Pretrained):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         with display(progress):
             rows = self._rows(texts, prompts)
             learnt, measured = split(rows, options, lambda given: self._further(given, prompts is not None))

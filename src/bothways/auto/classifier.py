@@ -60,7 +60,7 @@ class AutoModelForSequenceClassification(Labelled):
                 out for that; None: a tenth (2,000 at most) where there are at least 200 examples, else none; 0: none.
             epochs: how often every example is seen.
             batch_size: examples of one step.
-            learning_rate: None: by the width of the model, 5e-5 for BERT-base.
+            learning_rate: None: half that of its pretraining, where that is known, else by its width: 5e-5 for BERT-base.
             seed: of the order of examples, of dropout, of the new head and of what is held out.
             progress: show it.
         Returns:
@@ -72,7 +72,7 @@ class AutoModelForSequenceClassification(Labelled):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         with display(progress):
             examples = self._examples(inputs, labels)
             training, validating = self._split(examples, validation, seed)

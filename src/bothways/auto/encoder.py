@@ -71,7 +71,7 @@ class AutoModel(Pretrained):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         with display(progress):
             rows = self._pairs(queries, documents)
             learnt, measured = split(rows, options, lambda given: self._pairs(*two(given)))

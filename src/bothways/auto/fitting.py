@@ -12,7 +12,6 @@ from bothways import progress
 from bothways.batch import Batch, Objective, Row
 from bothways.errors import UserError
 from bothways.finetuning import Finetuning
-from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.training.batches import ExampleBatches, batches_of
 from bothways.training.trainer import Trained, Trainer
@@ -34,7 +33,7 @@ class Options:
             to hold out for that; None: a tenth (2,000 at most) where there are at least 200 examples, else none; 0: none.
         epochs: how often every example is seen.
         batch_size: examples of one step.
-        learning_rate: None: by the width of the model, 5e-5 for BERT-base.
+        learning_rate: None: as ``Finetuning.suited_to`` the model.
         seed: of the order of examples, of dropout, of a new head and of what is held out.
     """
 
@@ -44,21 +43,17 @@ class Options:
     learning_rate: float | None = None
     seed: int = 0
 
-    def settings(self, config: TransformerConfig) -> Finetuning:
+    def settings(self, model: Model) -> Finetuning:
         """Return the settings of a fine-tuning run.
 
         Raises:
             UserError: a value is out of range.
         """
-        rate = default_learning_rate(config) if self.learning_rate is None else self.learning_rate
-        training = {"learning_rate": rate, "schedule": "linear", "warmup_share": 0.1, "steps": 0}
-        values = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "training": training}
-        return Finetuning.from_dict(values)
-
-
-def default_learning_rate(config: TransformerConfig) -> float:
-    """Return the learning rate for a pretrained model: 5e-5 for one as wide as BERT-base, more for narrower ones."""
-    return 5e-5 * 768 / config.hidden_size
+        values = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
+        suited = Finetuning.from_dict(values).suited_to(model)
+        return (
+            suited if self.learning_rate is None else suited.override([f"training.learning_rate={self.learning_rate}"])
+        )
 
 
 def share_to_hold_out(count: int, validation: Any) -> tuple[float, int | None]:

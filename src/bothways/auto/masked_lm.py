@@ -77,7 +77,7 @@ class AutoModelForMaskedLM(Pretrained):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         if not 0 < mask_share < 1:
             raise UserError(f"mask_share must be between 0 and 1, not {mask_share}")
         objective = self._objective(mask_share, whole_words=whole_words)

@@ -126,7 +126,7 @@ class AutoModelForQuestionAnswering(Pretrained):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         with display(progress):
             rows, none = self._rows(inputs, answers)
             learnt, measured = split(rows, options, lambda given: self._rows(*two(given))[0])

@@ -85,7 +85,7 @@ class AutoModelForTokenClassification(Labelled):
         options = Options(
             validation=validation, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
         )
-        settings = options.settings(self.model.config)
+        settings = options.settings(self.model)
         with display(progress):
             examples = self._read(inputs, labels)
             classes = self._classes_for([label for _, tags in examples for label in tags.values()])

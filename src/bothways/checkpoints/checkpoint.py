@@ -31,6 +31,7 @@ from bothways.checkpoints.weights import from_tensors, outputs, to_tensors
 from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
+from bothways.model.pace import Pace
 from bothways.progress import note
 from bothways.text.tokenizing.files import is_tokenizer
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -105,6 +106,7 @@ def _write_config(
     values = family.write_config(trunk, heads)
     extra = {"heads": heads, "settings": left_over(trunk, family.read_config(values))}
     shifted = {"shifted": True} if model.shifted else {}
+    pace = {"pace": model.pace.to_dict()} if model.pace else {}
     tokens = {
         name: index
         for name, index in _special_tokens(tokenizer).items()
@@ -115,7 +117,7 @@ def _write_config(
         "dtype": str(model.transformer.embed_tokens.weight.dtype).removeprefix("torch."),
         **tokens,
         **_write_labels(labels, heads.get("classification", heads.get("token_classification", 0))),
-        "bothways": {**extra, **shifted},
+        "bothways": {**extra, **shifted, **pace},
     }
 
 
@@ -249,6 +251,7 @@ def load_checkpoint(
     if heads is None and fitted.new_heads:
         raise UserError(f"config.json names heads whose weights are missing: {', '.join(fitted.new_heads)}")
     fitted.model.shifted = _stored_shift(extra)
+    fitted.model.pace = Pace.from_dict(extra["pace"], where="config.json: bothways.pace.") if "pace" in extra else None
     return Loaded(
         folder=folder,
         model=fitted.model,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from bothways.batch import PADDING, Batch
 from bothways.checkpoints.checkpoint import Loaded
-from bothways.model.heads import Model
+from bothways.model.heads import ComparisonHead, Model
 
 INPUTS = ("input_ids", "attention_mask")
 WHOLE = ("classification", "next_sentence", "embedding")  # heads that say something of a whole sequence
@@ -33,8 +33,11 @@ class Output:
 
 
 def outputs_of(model: Model) -> list[Output]:
-    """Return what the graph of a model says: of each of its heads, or vectors where it has none."""
-    heads = list(model.heads) or ["embedding"]
+    """Return what the graph of a model says: of each of its heads, or vectors where it has none.
+
+    What compares the two texts of a pair has no place in a graph that is not told which text a token is of.
+    """
+    heads = [name for name, head in model.heads.items() if not isinstance(head, ComparisonHead)] or ["embedding"]
     alone = "sentence_embedding" if heads == ["embedding"] else "logits"
     return [Output(alone if len(heads) == 1 else f"{head}_output", head) for head in heads]
 

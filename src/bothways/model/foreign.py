@@ -147,6 +147,7 @@ class ForeignModel(Model):
         """
         nn.Module.__init__(self)
         self.shifted = False
+        self.pace = None
         self.foreign = module
         kept = module if own else module.base_model
         self.transformer: Any = ForeignTrunk(

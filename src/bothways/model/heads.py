@@ -16,6 +16,7 @@ from bothways.errors import unknown
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
 from bothways.model.kernels import LARGEST_LOGITS, cross_entropy_in_chunks
+from bothways.model.pace import Pace
 from bothways.model.transformer import Transformer, initialize, make_norm
 
 POOLERS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": functional.gelu, "relu": functional.relu}
@@ -74,6 +75,36 @@ class ClassificationHead(nn.Module):
         return self.output(functional.dropout(pooled, self.dropout, self.training))
 
 
+class ComparisonHead(nn.Module):
+    """Whether one text follows another, for a trunk that cannot tell the two apart: the means of both, compared.
+
+    Attention alone would have to find out which text a token is of, and whether the other one has anything like it: what
+    a model learns late, if it learns it at all (docs/experiments.md). u and v being the means, this reads u, v, |u - v|
+    and u * v.
+
+    Source: Conneau et al. 2017, figure 1.
+    """
+
+    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4 * config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, outputs or 2)
+
+    def forward(self, hidden_states: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """[N, C] to logits [n, outputs]; each index names the sequence it lies in. A text that is missing is zero."""
+        types = torch.zeros_like(batch.input_ids) if batch.token_type_ids is None else batch.token_type_ids
+        first = 2 * _sequences(batch)
+        texts = torch.cat([first[index], first[index] + 1])
+        one, other = _means(hidden_states, first + types.flatten(), texts, 2 * _room(batch)).chunk(2)
+        compared = torch.cat([one, other, (one - other).abs(), one * other], dim=-1)
+        return self.output(functional.gelu(self.dense(compared)))
+
+
+def next_sentence_head(config: TransformerConfig, outputs: int) -> nn.Module:
+    """Return BERT's head for pairs where the trunk has segments, else one that compares."""
+    return ClassificationHead(config, outputs) if config.type_vocab_size else ComparisonHead(config, outputs)
+
+
 class TokenHead(nn.Module):
     """Scores of each indexed token alone: of its classes, or of being the first and the last one of an answer."""
 
@@ -99,9 +130,9 @@ class EmbeddingHead(nn.Module):
         return functional.normalize(pool(wide, batch, index, "mean"), dim=-1)
 
 
-HEADS: dict[str, type[nn.Module]] = {
+HEADS: dict[str, Callable[[TransformerConfig, int], nn.Module]] = {
     "language_model": LanguageModelHead,
-    "next_sentence": ClassificationHead,
+    "next_sentence": next_sentence_head,
     "classification": ClassificationHead,
     "token_classification": TokenHead,
     "span": TokenHead,
@@ -131,13 +162,36 @@ def pool(hidden_states: Tensor, batch: Batch, index: Tensor, pooling: str) -> Te
     """
     if pooling != "mean":
         return hidden_states[index]
+    sequences = _sequences(batch)
+    return _means(hidden_states, sequences, sequences[index], _room(batch))
+
+
+def _sequences(batch: Batch) -> Tensor:
+    """Return [N] a number for each sequence of a batch, that of all its positions; what is padding in a row has one, too."""
     rows, length = batch.sequence_ids.shape
-    row_of = torch.arange(rows, device=index.device).repeat_interleave(length)
-    key = row_of * (length + 1) + batch.sequence_ids.flatten() + 1  # one number per sequence, padding of a row included
+    row_of = torch.arange(rows, device=batch.sequence_ids.device).repeat_interleave(length)
+    return row_of * (length + 1) + batch.sequence_ids.flatten() + 1
+
+
+def _room(batch: Batch) -> int:
+    """Return what all numbers of ``_sequences`` are below."""
+    rows, length = batch.sequence_ids.shape
+    return rows * (length + 1)
+
+
+def _means(hidden_states: Tensor, groups: Tensor, wanted: Tensor, most: int) -> Tensor:
+    """Return the mean of the [N, C] hidden states of each wanted group, [n, C], summed in float32 or better; of none: zero.
+
+    Args:
+        hidden_states: [N, C].
+        groups: [N] the number of each one's group.
+        wanted: [n] numbers of groups.
+        most: what all numbers are below.
+    """
     wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
-    total = wide.new_zeros(rows * (length + 1), wide.shape[1]).index_add(0, key, wide)
-    count = torch.bincount(key, minlength=len(total))
-    return (total[key[index]] / count[key[index]].unsqueeze(1)).to(hidden_states.dtype)
+    total = wide.new_zeros(most, wide.shape[1]).index_add(0, groups, wide)
+    count = torch.bincount(groups, minlength=most).clamp_min(1)
+    return (total[wanted] / count[wanted].unsqueeze(1)).to(hidden_states.dtype)
 
 
 class Model(nn.Module):
@@ -145,6 +199,7 @@ class Model(nn.Module):
 
     Attributes:
         shifted: reading both ways, it says a hidden token at the position before it (objective ``MaskedLM.shifted``).
+        pace: how fast it was pretrained; None: not known.
     """
 
     def __init__(self, config: TransformerConfig, heads: Mapping[str, int]) -> None:
@@ -157,6 +212,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.shifted = False
+        self.pace: Pace | None = None
         self.transformer = Transformer(config)
         initialize(self.transformer, config)
         self.heads = nn.ModuleDict()

@@ -17,7 +17,12 @@ def bert(size: str) -> Experiment:
         causal,
         model=replace(causal.model, attention="bidirectional", pooling="mean", pooler="gelu"),
         objective=ObjectiveConfig(
-            name="masked_lm", mask_share=0.4, final_mask_share=0.15, pairs="next_sentence", sequence_length=128
+            name="masked_lm",
+            mask_share=0.4,
+            final_mask_share=0.15,
+            pairs="next_sentence",
+            pair_weight=0.3,
+            sequence_length=128,
         ),
         training=replace(causal.training, row_length=128, length_ramp_share=0.0),
         tokenizer="wordpiece",

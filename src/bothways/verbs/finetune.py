@@ -131,6 +131,7 @@ def _finetune(
         if strange := unknown_labels(fitted, held_out):
             raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")
         loaded = load_for_task(fitted, chosen.task, model, seed=chosen.seed, verify=verify)
+        chosen = begun.suited_to(loaded.model).override(settings)
     labels = getattr(fitted, "labels", None) or None
     with locked_by_first(folder, group):
         shared = None

@@ -25,6 +25,7 @@ from bothways.experiment import (
     step_flops,
 )
 from bothways.model.heads import Model
+from bothways.model.pace import Pace
 from bothways.recipes.recipe import recipe as find_recipe
 from bothways.recipes.recipe import recipe_names
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -161,6 +162,7 @@ def _pretrain(request: Request, group: Group) -> Pretrained:
         next(make_batches(experiment, objective, mixture.train))  # too little text is said before anything is built
         model = make_model(experiment, objective.heads, start_from, verify=request.verify)
         model.shifted = experiment.objective.shifted and experiment.objective.name != "causal_lm"
+        model.pace = pace_of(experiment)
         if start_from is not None:
             check_shape(experiment, model, request)
         experiment = replace(experiment, model=model.config)  # the size is that of the model that training starts from
@@ -341,6 +343,16 @@ def make_doctor(
         masked=experiment.objective.name == "masked_lm",
     )
     return LossDoctor(context)
+
+
+def pace_of(experiment: Experiment) -> Pace:
+    """Return how fast a model learns in an experiment."""
+    optimizer = experiment.optimizer
+    return Pace(
+        optimizer=optimizer.name,
+        learning_rate=experiment.training.learning_rate,
+        embedding_scale=optimizer.embedding_scale,
+    )
 
 
 def make_model(experiment: Experiment, heads: Any, start_from: str | Path | None, *, verify: bool = True) -> Model:
