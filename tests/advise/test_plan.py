@@ -26,6 +26,7 @@ from bothways.objectives.causal_lm import CausalLM
 from bothways.progress import display
 from bothways.training.config import TrainingConfig
 from bothways.training.machine import FEWEST_COMPILED_STEPS
+from bothways.training.run import Trained
 from bothways.training.schedule import total_tokens
 
 OBJECTIVE = CausalLM(bos_id=1, eos_id=2)
@@ -143,6 +144,20 @@ def test_a_step_is_really_measured(experiment, corpus):
     assert 1e-5 < seconds < time.perf_counter() - start
     larger = with_training(experiment, batch_tokens=10_000)
     assert measure_step(larger, OBJECTIVE, corpus, trial_seconds=0.1) > 2 * seconds
+
+
+def test_the_first_step_of_a_trial_is_left_out(experiment, corpus, monkeypatch):
+    """It allocates memory that the others find there."""
+
+    def fit(trainer, *_):
+        steps = trainer.config.steps
+        time.sleep(0.02)
+        curve = [{"step": 1, "seconds": 5.0}]
+        nothing = {"tokens": 0, "flops": 0.0, "evaluations": [], "warnings": [], "skipped": 0, "rewinds": 0}
+        return Trained(steps=steps, seconds=5 + 0.1 * (steps - 1), curve=curve, **nothing)
+
+    monkeypatch.setattr("bothways.advise.plan.Trainer.fit", fit)
+    assert measure_step(experiment, OBJECTIVE, corpus, trial_seconds=0.05) == pytest.approx(0.1)
 
 
 def test_a_step_is_measured_at_its_full_size(experiment, corpus, monkeypatch):

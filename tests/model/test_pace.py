@@ -25,7 +25,10 @@ def test_it_is_saved_with_the_weights(tmp_path, make_model, pace):
     [
         (None, "bothways.pace must be a JSON object"),
         ("muon", "bothways.pace must be a JSON object"),
-        ({"optimizer": "muon"}, "bothways.pace.learning_rate, config.json: bothways.pace.embedding_scale must be given"),
+        (
+            {"optimizer": "muon"},
+            "bothways.pace.learning_rate, config.json: bothways.pace.embedding_scale must be given",
+        ),
         ({**PACE.to_dict(), "optimizer": "sgd"}, "bothways.pace.optimizer"),
         ({**PACE.to_dict(), "learning_rate": -1.0}, "pace.learning_rate must be at least 0 and finite"),
         ({**PACE.to_dict(), "embedding_scale": float("inf")}, "pace.embedding_scale must be"),

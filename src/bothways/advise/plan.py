@@ -221,9 +221,10 @@ def measure_step(
         trial = replace(training, steps=steps, on_nonfinite="skip")
         trainer = Trainer(trial, experiment.optimizer, description="Measuring the speed")
         trained = trainer.fit(model, batches, objective)
-        elapsed, seconds = current().share([time.perf_counter() - start, trained.seconds])
-        if steps > 1:  # the first step also warms up; the quickest trial is the one that nothing disturbed
-            best = min(best, seconds / trained.steps)
+        warming = trained.curve[0]["seconds"] if trained.curve else 0.0
+        elapsed, seconds = current().share([time.perf_counter() - start, trained.seconds - warming])
+        if steps > 1:  # the first step of a trial also warms up; the quickest trial is the one that nothing disturbed
+            best = min(best, seconds / (trained.steps - 1))
             if elapsed > trial_seconds:
                 return best
         steps = min(steps + 2, 8)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bothways.advise.inspect.findings import counted
-from bothways.advise.law import Law, batch_for, law_of
+from bothways.advise.law import BATCH_FACTOR, Law, batch_for, law_of
 from bothways.advise.memory import compute_memory, memory_here
 from bothways.advise.plan import (
     LIKELY_SHARE,
@@ -33,7 +33,7 @@ from bothways.training.distributed import current
 from bothways.training.machine import default_device, measured_peak, resolve_precision
 from bothways.training.schedule import total_tokens
 
-TRIAL_SECONDS = 2.0  # of each size that is measured
+TRIAL_SECONDS = 3.0  # of each size that is measured
 WORTH = 0.005  # a larger model must be better by this share of the loss: the smaller one also answers sooner
 # Times the FLOP/s of its neighbour: what a size might reach that has not been measured. Larger products run faster.
 HOPE_OF_LARGER, HOPE_OF_SMALLER = 4.0, 1.5
@@ -349,7 +349,8 @@ def explain(
     at = candidates.index(best)
     for beside, word in ((candidates[at - 1 : at], "smaller"), (candidates[at + 1 : at + 2], "larger")):
         said += [_beside(other, word) for other in beside]
-    why = "as --set says" if fixed_batch else "the more tokens a run has, the more a step can use: their root times six"
+    root = f"the more tokens a run has, the more a step can use: their root times {BATCH_FACTOR:g}"
+    why = "as --set says" if fixed_batch else root
     said.append(f"{counted(best.steps, 'step')} of {best.batch_tokens:,} tokens: {why}")
     said.append(
         f"Learning rate {training.learning_rate:g} and schedule {training.schedule} (up for {training.warmup_share:.0%} of "

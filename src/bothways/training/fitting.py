@@ -243,7 +243,7 @@ class Fitting(Resumable):
 
     def log(self, losses: Mapping[str, float]) -> None:
         """Write down where training stands."""
-        values = {"tokens": self.tokens, "seconds": round(self.seconds, 3), **losses}
+        values = {"tokens": self.tokens, "seconds": round(self.seconds, 6), **losses}
         values["gradient_norm"] = self.gradient_norm
         values["learning_rate"] = self.config.learning_rate * share_at(self.step - 1, self.config)
         if self.skipped:

@@ -27,8 +27,8 @@ LENGTHS = {
     "summarization": {"max_length": 48},
 }
 BATCH_SIZE = {"classification": 32, "retrieval": 64, "summarization": 32}
-LEARNING_RATE = {"classification": 6e-3, "retrieval": 2e-3, "summarization": 4e-3}
-EMBEDDING_SCALE = {"classification": 32.0, "retrieval": 4.0, "summarization": 8.0}
+LEARNING_RATE = {"classification": 6e-3, "retrieval": 6e-3, "summarization": 4e-3}
+EMBEDDING_SCALE = {"classification": 32.0, "retrieval": 16.0, "summarization": 8.0}
 
 
 @dataclass(frozen=True, kw_only=True)
