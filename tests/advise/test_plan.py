@@ -150,7 +150,7 @@ def test_the_first_step_of_a_trial_is_left_out(experiment, corpus, monkeypatch):
     """It allocates memory that the others find there."""
 
     def fit(trainer, *_):
-        steps = trainer.config.steps
+        steps = trainer.training.steps
         time.sleep(0.02)
         curve = [{"step": 1, "seconds": 5.0}]
         nothing = {"tokens": 0, "flops": 0.0, "evaluations": [], "warnings": [], "skipped": 0, "rewinds": 0}

@@ -25,6 +25,7 @@ MODELS = {
     "GPT, classes": ({}, {"classification": 3}),
     "GPT, tokens": ({}, {"token_classification": 3}),
     "our BERT": (OURS, {"language_model": 0}),
+    "our BERT, pairs": (OURS, {"language_model": 0, "next_sentence": 2}),
     "our BERT, classes": (OURS, {"classification": 3}),
     "BERT": (BERT, {"language_model": 0, "next_sentence": 2}),
     "BERT, next sentences": (BERT, {"next_sentence": 2}),

@@ -20,6 +20,12 @@ def test_the_other_program_says_the_same(tmp_path, tokenizer, name):
     assert all(each.spread > 0.01 and each.largest < 1e-4 for each in differences)
 
 
+def test_what_compares_two_texts_is_left_out_of_a_graph_that_is_told_of_one(tmp_path, tokenizer):
+    folder = make(tmp_path / "model", tokenizer, *MODELS["our BERT, pairs"])
+    made = export(folder, format="onnx", out=tmp_path / "out")
+    assert ([each.head for each in made.differences], made.left_out) == (["language_model"], ("next_sentence",))
+
+
 def test_padding_changes_nothing(tmp_path, tokenizer):
     settings, heads = MODELS["our BERT, classes"]
     folder = make(tmp_path / "model", tokenizer, settings, heads)

@@ -116,3 +116,21 @@ def test_of_models_saved_by_earlier_versions_the_run_tells_it(shifted, tmp_path)
 
 def test_of_a_model_that_predicts_next_tokens_alone_it_is_not_said(make_run):
     assert not load(make_run("gpt-tiny", "objective.shifted=true")).model.shifted
+
+
+def test_a_run_is_fine_tuned_at_the_pace_of_its_pretraining(make_run, tmp_path):
+    bert = make_run("bert-mini", "objective.sequence_length=32")
+    train = tmp_path / "train.csv"
+    train.write_text("text,label\n" + "".join(f"{text},{label}\n" for label, text in enumerate(TEXTS)))
+    options = {"train": train, "model": bert}
+    tuned = bothways.finetune("classification", out=tmp_path / "tuned", **options)
+    assert tuned.settings.training.learning_rate == 3e-3
+    assert (tuned.settings.optimizer.name, tuned.settings.optimizer.embedding_scale) == ("muon", 16)
+    assert load(tmp_path / "tuned").model.pace == load(bert).model.pace
+    said = bothways.finetune(
+        "classification",
+        out=tmp_path / "said",
+        settings=["training.learning_rate=0.001", "optimizer.name=adamw"],
+        **options,
+    )
+    assert (said.settings.training.learning_rate, said.settings.optimizer.name) == (1e-3, "adamw")
