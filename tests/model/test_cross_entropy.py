@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from bothways.batch import Target, collate, row
-from bothways.model import heads, kernels
+from bothways.model import kernels
 
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -28,8 +28,7 @@ def loss_and_gradients(model, batch):
 def test_large_and_small_vocabularies_give_the_same(monkeypatch, make_model, dtype, settings):
     model, batch = make_model(**settings).to(dtype), make_batch()
     expected = loss_and_gradients(model, batch)
-    monkeypatch.setattr(heads, "LARGEST_LOGITS", 100)
-    monkeypatch.setitem(kernels.CHUNK_OF_LOGITS, "cpu", 150)
+    monkeypatch.setitem(kernels.LOGITS_AT_ONCE, "cpu", 150)
     monkeypatch.setattr(model.heads["language_model"], "forward", None)  # would store all logits
     given = loss_and_gradients(model, batch)
     torch.testing.assert_close(given, expected, atol=CLOSE[dtype], rtol=CLOSE[dtype])

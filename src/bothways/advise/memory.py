@@ -13,6 +13,7 @@ import torch
 from bothways.advise.workload import Workload, rows_of
 from bothways.experiment import Experiment
 from bothways.model.attention import LONGEST_WHOLE
+from bothways.model.kernels import logits_at_once
 
 _NUMBER = 4  # bytes of a weight, a gradient, a number that the optimizer remembers
 PROGRAM = 450 * 2**20  # of Python and torch with what they import, where no process can be asked
@@ -77,8 +78,7 @@ def compute_memory(
         gradients=parameters * _NUMBER,
         optimizer=_NUMBER * (2 * parameters - (matrices if muon else 0)),
         activations=round(tokens * _kept_per_token(experiment, size, device)),
-        # Log-probabilities, their gradient and that of the logits in float32, and the latter as the product wants it.
-        logits=round(tokens * workload.predicted_share) * vocabulary * (3 * 4 + copy),
+        logits=_of_logits(round(tokens * workload.predicted_share), experiment, copy, device),
         # The momentum ahead, stacked by shape, and three products of an iteration.
         update=matrices * (2 * _NUMBER + 3 * size) if muon else 0,
         # The scores in float32 and their log-probabilities.
@@ -111,6 +111,14 @@ def _kept_per_token(experiment: Experiment, size: int, device: Literal["cpu", "c
     dropout = 2 * width if config.hidden_dropout else 0
     layer = norms + inputs + feed_forward + heads + attention + dropout
     return float(config.num_hidden_layers * layer + (4 + size) * width)
+
+
+def _of_logits(targets: int, experiment: Experiment, copy: int, device: Literal["cpu", "cuda"]) -> int:
+    """Return the bytes of the logits of so many targets with their gradients; ``copy``: of each number beside float32."""
+    vocabulary, most = experiment.model.vocab_size, logits_at_once(device)
+    # Log-probabilities, their gradient and that of the logits in float32, and the latter as the product wants it.
+    at_once = min(targets * vocabulary, most) * (3 * 4 + copy)
+    return at_once + (_NUMBER * vocabulary * experiment.model.hidden_size if targets * vocabulary > most else 0)
 
 
 def disk_bytes(experiment: Experiment, workload: Workload) -> int:

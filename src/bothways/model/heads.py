@@ -15,7 +15,7 @@ from bothways.batch import Batch
 from bothways.errors import unknown
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
-from bothways.model.kernels import LARGEST_LOGITS, cross_entropy_in_chunks
+from bothways.model.kernels import cross_entropy_in_chunks, logits_at_once
 from bothways.model.pace import Pace
 from bothways.model.transformer import Transformer, initialize, make_norm
 
@@ -251,10 +251,11 @@ class Model(nn.Module):
     def cross_entropy(self, head: str, hidden_states: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy summed over a head's targets, in nats, from [B, T, C] hidden states.
 
-        Where a vocabulary would have more than ``LARGEST_LOGITS``, they are never stored whole.
+        Logits of a vocabulary are never stored all together where there are more than ``logits_at_once``.
         """
         target, reader = batch.targets[head], self.heads[head]
-        if isinstance(reader, LanguageModelHead) and len(target.value) * reader.decoder.out_features > LARGEST_LOGITS:
+        most = logits_at_once(hidden_states.device.type)
+        if isinstance(reader, LanguageModelHead) and len(target.value) * reader.decoder.out_features > most:
             return reader.cross_entropy(hidden_states.flatten(0, 1), target.index, target.value)
         return functional.cross_entropy(self.read(head, hidden_states, batch), target.value, reduction="sum")
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LARGEST_LOGITS = (
-    2**26
-)  # logits up to which they are stored whole: 256 MiB in float32, four times as much with gradients
-CHUNK_OF_LOGITS = {"cpu": 2**23}  # logits at a time where they are too many: on a CPU what its cache holds
+# Logits at a time; where a loss has more, it is made in parts. 2**26 are 256 MiB in float32, four times that with gradients. A
+# CPU has smaller parts: large blocks that come and go leave holes in its memory (docs/experiments.md).
+LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**26}
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
 
@@ -74,6 +73,11 @@ class Compiled:
             layer.__dict__.pop("forward", None)
 
 
+def logits_at_once(kind: str) -> int:
+    """Return how many logits are stored at a time on a kind of device."""
+    return LOGITS_AT_ONCE.get(kind, LOGITS_AT_ONCE["cuda"])
+
+
 def cross_entropy_in_chunks(
     hidden_states: Tensor, weight: Tensor, bias: Tensor | None, value: Tensor, *, rows: int | None = None
 ) -> Tensor:
@@ -93,7 +97,7 @@ def cross_entropy_in_chunks(
     """
     kind = hidden_states.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_states.dtype
-    rows = rows or max(1, CHUNK_OF_LOGITS.get(kind, LARGEST_LOGITS) // len(weight))
+    rows = rows or max(1, logits_at_once(kind) // len(weight))
     with torch.autocast(kind, enabled=False):
         total: Tensor = _CrossEntropyInChunks.apply(  # type: ignore[no-untyped-call]
             hidden_states, weight, bias, value, rows, dtype
