@@ -121,7 +121,8 @@ def test_of_a_model_that_predicts_next_tokens_alone_it_is_not_said(make_run):
 def test_a_run_is_fine_tuned_at_the_pace_of_its_pretraining(make_run, tmp_path):
     bert = make_run("bert-mini", "objective.sequence_length=32")
     train = tmp_path / "train.csv"
-    train.write_text("text,label\n" + "".join(f"{text},{label}\n" for label, text in enumerate(TEXTS)))
+    rows = [f"the {place} {verb},{place}" for place in ("sea", "land") for verb in ("moves", "is old")]
+    train.write_text("\n".join(["text,label", *rows]))
     options = {"train": train, "model": bert}
     tuned = bothways.finetune("classification", out=tmp_path / "tuned", **options)
     assert tuned.settings.training.learning_rate == 3e-3
