@@ -19,7 +19,10 @@ from bothways.verbs.export import export
 def test_the_other_program_says_the_same(tmp_path, tokenizer, name):
     settings, heads = MODELS[name]
     differences = export(make(tmp_path / "model", tokenizer, settings, heads), out=tmp_path / "out").differences
-    assert {each.head for each in differences} == set(heads)
+    without = (
+        set() if "type_vocab_size" in settings else {"next_sentence"}
+    )  # EuroBERT has no place for what compares texts
+    assert {each.head for each in differences} == set(heads) - without
     assert all(each.spread > 0.01 and each.largest < 1e-4 for each in differences)
     again = load(tmp_path / "out")
     assert again.model.config == load(tmp_path / "model").model.config
