@@ -37,7 +37,7 @@ PARTS = {
         {"stable, then down": [], "cosine": ["training.schedule=cosine"], "linear": ["training.schedule=linear"]},
     ),
     "norms": ("gpt", {"RMS": [], "layer": ["model.norm=layer"]}),
-    "feed-forward": ("gpt", {"SwiGLU": [], "GELU": ["model.activation=gelu", "model.intermediate_size=1056"]}),
+    "feed-forward": ("gpt", {"SwiGLU": [], "GELU": ["model.activation=gelu", "model.intermediate_size=768"]}),
     "positions": ("gpt", {"rotary": [], "learned": ["model.position=learned"]}),
     "packing": ("bert", {"packed": ["objective.short_share=1"], "padded": ["objective.short_share=1", "packed=no"]}),
     "pairs": (

@@ -18,6 +18,7 @@ from bothways.advise.memory import (
 )
 from bothways.advise.workload import workload_of
 from bothways.experiment import Experiment, make_batches
+from bothways.model import kernels
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
@@ -116,6 +117,15 @@ def test_masked_tokens_alone_need_logits():
     whole, masked = memory(make_experiment()), memory(make_experiment(), share=0.15)
     assert masked.logits == pytest.approx(0.15 * whole.logits, rel=0.02)
     assert masked.activations == whole.activations
+
+
+def test_of_many_logits_a_part_is_held_with_the_gradient_of_the_head(monkeypatch):
+    whole = memory(make_experiment()).logits
+    targets = 512 * 500  # of a micro-batch, times the vocabulary
+    monkeypatch.setitem(kernels.LOGITS_AT_ONCE, "cpu", targets)
+    assert memory(make_experiment()).logits == whole
+    monkeypatch.setitem(kernels.LOGITS_AT_ONCE, "cpu", targets // 4)
+    assert memory(make_experiment()).logits == whole // 4 + 4 * 500 * 96
 
 
 def test_long_rows_keep_no_attention_weights():

@@ -30,7 +30,7 @@ def test_it_is_saved_with_the_weights(tmp_path, make_model, pace):
             "bothways.pace.learning_rate, config.json: bothways.pace.embedding_scale must be given",
         ),
         ({**PACE.to_dict(), "optimizer": "sgd"}, "bothways.pace.optimizer"),
-        ({**PACE.to_dict(), "learning_rate": -1.0}, "pace.learning_rate must be at least 0 and finite"),
+        ({**PACE.to_dict(), "learning_rate": 0.0}, "pace.learning_rate must be above 0 and finite"),
         ({**PACE.to_dict(), "embedding_scale": float("inf")}, "pace.embedding_scale must be"),
         ({**PACE.to_dict(), "more": 1}, "bothways.pace.more"),
     ],

@@ -51,9 +51,8 @@ class Options:
         """
         values = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
         suited = Finetuning.from_dict(values).suited_to(model)
-        return (
-            suited if self.learning_rate is None else suited.override([f"training.learning_rate={self.learning_rate}"])
-        )
+        said = [] if self.learning_rate is None else [f"training.learning_rate={self.learning_rate}"]
+        return suited.override(said)
 
 
 def share_to_hold_out(count: int, validation: Any) -> tuple[float, int | None]:

@@ -23,6 +23,7 @@ class Pace(Config):
     embedding_scale: float
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "embedding_scale"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"pace.{name} must be at least 0 and finite, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"pace.learning_rate must be above 0 and finite, not {self.learning_rate}")
+        if not 0 <= self.embedding_scale < math.inf:
+            raise UserError(f"pace.embedding_scale must be at least 0 and finite, not {self.embedding_scale}")
