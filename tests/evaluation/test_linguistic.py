@@ -130,7 +130,7 @@ EXAMPLES = [
 ]
 
 
-def test_a_hybrid_is_measured_both_ways_and_others_in_theirs(make_loaded):
+def test_a_hybrid_is_measured_each_way_and_by_both_and_others_in_theirs(make_loaded):
     ways = {}
     for name, settings in {"h": {"hybrid": True}, "g": {}, "b": {"attention": "bidirectional"}}.items():
         loaded = make_loaded(**settings)
@@ -141,7 +141,7 @@ def test_a_hybrid_is_measured_both_ways_and_others_in_theirs(make_loaded):
             made = MinimalPairs(attention=each.attention).predict(loaded, EXAMPLES)
             outcomes = [outcome(prediction) for prediction in made]
             assert each.figures["pair_accuracy"].value == pytest.approx(np.mean(outcomes))
-    assert ways == {"h": ["causal", "bidirectional"], "g": ["causal"], "b": ["bidirectional"]}
+    assert ways == {"h": ["causal", "bidirectional", "both"], "g": ["causal"], "b": ["bidirectional"]}
 
 
 def test_how_sentences_are_scored_is_passed_on(make_loaded):
@@ -162,6 +162,7 @@ def measured(model, attention, accuracy, *, hybrid=False, **figures):
 FOUND = [
     measured("h", "causal", 0.72, hybrid=True, **{"accuracy/binding": 0.5, "accuracy/binding/x": 0.5}),
     measured("h", "bidirectional", 0.66, hybrid=True, **{"accuracy/binding": 0.25}),
+    measured("h", "both", 0.78, hybrid=True),
     measured("g", "causal", 0.75, same_words_accuracy=0.9),
     measured("b", "bidirectional", 0.5),
 ]
@@ -173,21 +174,23 @@ def test_the_table_has_a_row_for_each_phenomenon_and_none_for_paradigms():
     assert [line.split("  ")[0] for line in lines] == [
         "", "", "accuracy", "same words accuracy", "binding", "ties", "pairs", "pairs/s",
     ]  # fmt: skip
-    assert lines[0].split() == ["h", "h", "g", "b"]
-    assert lines[1].split() == ["causal", "bidirectional", "causal", "bidirectional"]
+    assert lines[0].split() == ["h", "h", "h", "g", "b"]
+    assert lines[1].split() == ["causal", "bidirectional", "both", "causal", "bidirectional"]
     assert "72.0 [71.0, 73.0]" in lines[2]
     assert lines[4].split() == ["binding", "50.0", "[49.0,", "51.0]", "25.0", "[24.0,", "26.0]"]
-    assert lines[5].split() == ["ties", *["0.50"] * 4]
-    assert lines[6].split() == ["pairs", *["2,000"] * 4]
-    assert lines[7].split() == ["pairs/s", *["500"] * 4]
+    assert lines[5].split() == ["ties", *["0.50"] * 5]
+    assert lines[6].split() == ["pairs", *["2,000"] * 5]
+    assert lines[7].split() == ["pairs/s", *["500"] * 5]
 
 
-def test_a_hybrid_is_compared_with_models_of_the_same_direction():
+def test_a_hybrid_is_compared_with_models_that_read_as_it_does():
     assert ratios(FOUND) == [
         "h, causal: 72.00, which is 0.960 of g (75.00); above chance: 0.880",
         "h, bidirectional: 66.00, which is 1.320 of b (50.00); above chance: not defined",
+        "h, both: 78.00, which is 1.040 of g (75.00); above chance: 1.120",
+        "h, both: 78.00, which is 1.560 of b (50.00); above chance: not defined",
     ]
-    assert ratios(FOUND[2:]) == []
+    assert ratios(FOUND[3:]) == []
 
 
 def test_plain_values_say_all(make_loaded):

@@ -133,7 +133,10 @@ def test_a_hybrid_is_scored_as_it_is_told(make_loaded, tokenizers):
         alone = alone if attention == "bidirectional" else make_loaded("causal", LM)
         alone.model.load_state_dict(hybrid.model.state_dict())
         assert MinimalPairs(attention=attention).scores(hybrid, SENTENCES) == MinimalPairs().scores(alone, SENTENCES)
-    assert MinimalPairs().scores(hybrid, SENTENCES) == MinimalPairs(attention="causal").scores(hybrid, SENTENCES)
+    one, other = (MinimalPairs(attention=each).scores(hybrid, SENTENCES) for each in ("causal", "bidirectional"))
+    assert MinimalPairs().scores(hybrid, SENTENCES) == one
+    sums = [first + second for first, second in zip(one, other, strict=True)]
+    assert MinimalPairs(attention="both").scores(hybrid, SENTENCES) == pytest.approx(sums, abs=1e-9)
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
@@ -141,6 +144,8 @@ def test_a_model_of_one_way_is_not_read_in_the_other(make_loaded, attention):
     other = {"causal": "bidirectional", "bidirectional": "causal"}[attention]
     with pytest.raises(UserError, match=r"this model reads .* only"):
         MinimalPairs(attention=other).scores(make_loaded(attention, LM), SENTENCES)
+    with pytest.raises(UserError, match="only"):
+        MinimalPairs(attention="both").scores(make_loaded(attention, LM), SENTENCES)
 
 
 def test_a_shifted_model_is_read_at_the_position_before(make_loaded):

@@ -22,7 +22,7 @@ WORDS = ("river", "mountain", "forest", "engine", "kernel", "signal", "lovely", 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
-    """Return a folder with a tiny BERT and GPT, examples, and a sorter that reads eight tokens of a text."""
+    """Return a folder with a tiny BERT, GPT and hybrid, examples, and a sorter that reads eight tokens of a text."""
     folder = tmp_path_factory.mktemp("workshop")
     torch.set_num_threads(1)
     rng = random.Random(0)
@@ -31,6 +31,7 @@ def workshop(tmp_path_factory):
         "gpt": Tokenizer.train(texts, kind="bpe", vocab_size=300),
         "bert": Tokenizer.train(texts, kind="wordpiece", vocab_size=60),
     }
+    tokenizers["hybrid"] = tokenizers["gpt"]
     for name, tokenizer in tokenizers.items():
         torch.manual_seed(0)
         config = TransformerConfig(
@@ -40,7 +41,8 @@ def workshop(tmp_path_factory):
             num_attention_heads=2,
             intermediate_size=24,
             max_position_embeddings=64,
-            attention="causal" if name == "gpt" else "bidirectional",
+            attention="bidirectional" if name == "bert" else "causal",
+            hybrid=name == "hybrid",
             initializer_range=0.3,
         )
         save_checkpoint(folder / name, Model(config, {"language_model": 0}), tokenizer=tokenizer)
@@ -266,6 +268,49 @@ def test_validation_examples_that_are_trained_on_are_counted_and_told(workshop, 
     overlap = done.to_dict()["validation_overlap"]
     assert overlap == {"exact": 2, "ngram": 0, "near": 0, "share": pytest.approx(2 / 3), "of": 3}
     assert "| validation_overlap.exact | 2 |" in (tmp_path / "run" / "README.md").read_text()
+
+
+# Ways of reading
+
+
+def test_of_a_hybrid_both_scores_of_a_sentence_count_together(workshop, tmp_path, capsys):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"good": "river moves", "bad": "moves awful river"}\n{"good": "engine", "bad": "awful kernel"}\n')
+    found = {}
+    for way in ("causal", "bidirectional", "both"):
+        task, loaded = load_trained("minimal-pairs", workshop / "hybrid", attention=way)
+        found[way] = task.scores(loaded, ["river moves"])[0]
+    assert found["both"] == pytest.approx(found["causal"] + found["bidirectional"])
+    assert (
+        main(
+            [
+                "evaluate",
+                "minimal-pairs",
+                "--model",
+                str(workshop / "hybrid"),
+                "--test",
+                str(pairs),
+                "--attention",
+                "both",
+            ]
+        )
+        == 0
+    )
+    assert "2 examples, read from left to right and both ways" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "message"),
+    [
+        ("minimal-pairs", "gpt", "reads from left to right .* only"),
+        ("classification", "sorter", "one way at a time: causal or bidirectional"),
+    ],
+)
+def test_what_does_not_read_both_ways_at_once_says_so(workshop, tmp_path, task, model, message):
+    columns = {"good": "river", "bad": "engine", "text": "river", "label": "good"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(columns))
+    with pytest.raises(UserError, match=message):
+        evaluate(task, model=workshop / model, test=tmp_path / "test.jsonl", attention="both")
 
 
 # Lines of standard input

@@ -31,6 +31,12 @@ from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.language import told
 
+WAYS = {
+    "causal": "from left to right",
+    "bidirectional": "both ways",
+    "both": "from left to right and both ways",
+}
+
 
 @click.group(
     cls=Verbs,
@@ -246,8 +252,8 @@ def finetune(task: str, out: Path, **options: Any) -> Answer:
 @click.option("--fail-on-overlap", is_flag=True, help="Refuse examples that the model was fine-tuned on (exit code 2).")
 @click.option(
     "--attention",
-    type=click.Choice(["causal", "bidirectional"]),
-    help="Which way a hybrid reads; if not given, as the task needs, or both ways.",
+    type=click.Choice(["causal", "bidirectional", "both"]),
+    help="Which way a hybrid reads; if not given, as the task needs, or both ways. both: minimal-pairs, both scores added.",
 )
 @seed
 @verify
@@ -265,9 +271,8 @@ def evaluate(task: str, **options: Any) -> Answer:
         for name, found in scores.metrics.items()
     ]
     measured = table(rows, columns=("", "value", "95 % interval", "baseline"))
-    way = "from left to right" if scores.attention == "causal" else "both ways"
-    shown = [f"{task}: {in_words(scores.n)} examples, read {way}", measured, f"Baseline: {scores.baseline_name}"]
-    shown += scores.seen.sentences()
+    shown = [f"{task}: {in_words(scores.n)} examples, read {WAYS[scores.attention]}", measured]
+    shown += [f"Baseline: {scores.baseline_name}", *scores.seen.sentences()]
     return Answer(values=scores.to_dict(), shown=shown)
 
 

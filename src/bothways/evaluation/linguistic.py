@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bothways.batch import Attention
 from bothways.checkpoints.checkpoint import Loaded
 from bothways.errors import UserError
 from bothways.metrics.bootstrap import Interval
-from bothways.tasks.minimal_pairs import MinimalPairs
-from bothways.tasks.task import Example, check_examples
+from bothways.tasks.minimal_pairs import MinimalPairs, added
+from bothways.tasks.task import Example, Prediction, Way, check_examples
 from bothways.text.reading.documents import Record, read_records
 
 ARCHIVE = ".tar.zst"
@@ -28,15 +27,15 @@ class Measured:
 
     Attributes:
         model: its name.
-        attention: how it read.
-        hybrid: whether it could have read in the other direction, too.
+        attention: how it read: one way, or both, the scores added.
+        hybrid: whether it could have read in another way, too.
         pairs: how many it was measured on.
         figures: see ``MinimalPairs.measure``.
         seconds: that the scores took.
     """
 
     model: str
-    attention: Attention
+    attention: Way
     hybrid: bool
     pairs: int
     figures: dict[str, Interval]
@@ -123,7 +122,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 def measure_pairs(
     name: str, loaded: Loaded, examples: Sequence[Example], *, task: MinimalPairs | None = None, seed: int = 0
 ) -> list[Measured]:
-    """Measure a model in each direction in which it reads: a hybrid in both.
+    """Measure a model in each way in which it reads: a hybrid from the left, from both sides, and by both scores together.
 
     Args:
         name: of the model.
@@ -133,25 +132,27 @@ def measure_pairs(
         seed: of the intervals.
     """
     config = loaded.model.config
-    ways: list[Attention] = ["causal", "bidirectional"] if config.hybrid else [config.attention]
-    found = []
-    for attention in ways:
-        way = replace(task or MinimalPairs(), attention=attention)
+    ways: list[Way] = ["causal", "bidirectional"] if config.hybrid else [config.attention]
+    made: dict[Way, list[Prediction]] = {}
+    seconds: dict[Way, float] = {}
+    for way in ways:
         start = time.perf_counter()
-        predictions = way.predict(loaded, examples)
-        seconds = time.perf_counter() - start
-        figures = way.intervals(predictions, examples, seed=seed)
-        found.append(
-            Measured(
-                model=name,
-                attention=attention,
-                hybrid=config.hybrid,
-                pairs=len(examples),
-                figures=figures,
-                seconds=seconds,
-            )
+        made[way] = replace(task or MinimalPairs(), attention=way).predict(loaded, examples)
+        seconds[way] = time.perf_counter() - start
+    if config.hybrid:
+        made["both"] = [added(one, other) for one, other in zip(*made.values(), strict=True)]
+        seconds["both"] = sum(seconds.values())
+    return [
+        Measured(
+            model=name,
+            attention=way,
+            hybrid=config.hybrid,
+            pairs=len(examples),
+            figures=MinimalPairs().intervals(predictions, examples, seed=seed),
+            seconds=seconds[way],
         )
-    return found
+        for way, predictions in made.items()
+    ]
 
 
 def table(measured: Sequence[Measured]) -> str:
@@ -181,13 +182,13 @@ def _percent(found: Interval | None) -> str:
 
 
 def ratios(measured: Sequence[Measured]) -> list[str]:
-    """Return how each hybrid compares, in each direction, with each model that reads in that direction alone.
+    """Return how each hybrid compares, in each way, with each model that reads in that way alone; by both, with all.
 
     Beside the ratio of the accuracies stands that of what is above chance, which does not flatter weak models.
     """
     lines = []
     for hybrid in (each for each in measured if each.hybrid):
-        for other in (each for each in measured if not each.hybrid and each.attention == hybrid.attention):
+        for other in (each for each in measured if not each.hybrid and hybrid.attention in (each.attention, "both")):
             ours, theirs = hybrid.figures["accuracy"].value, other.figures["accuracy"].value
             ratio = ours / theirs if theirs else math.nan
             above = f"{(ours - 0.5) / (theirs - 0.5):.3f}" if theirs > 0.5 else "not defined"

@@ -7,7 +7,7 @@ ZhoBLiMP (Chinese), and any file with the columns ``good`` and ``bad`` will do.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from bothways.language import detect, word_list
 from bothways.metrics.bootstrap import Interval, all_alike
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
-from bothways.tasks.task import Example, Prediction, Task, precision_of, tokenizer_of
+from bothways.tasks.task import Example, Prediction, Task, Way, precision_of, tokenizer_of
 from bothways.text.encoding import Encoder
 from bothways.text.shards import EncodedDocument
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -42,22 +42,23 @@ class MinimalPairs(Task):
     |---|---|
     | causal | Σ log p(wᵢ | start, w₁ … wᵢ₋₁) |
     | bidirectional | Σ log p(wᵢ | the others, but those to the right in the same word) |
+    | both, of a hybrid | the sum of the two |
 
-    Both are sums, not means, as in BLiMP. A hybrid is scored as ``attention`` says. The frames are those of training:
+    All are sums, not means, as in BLiMP. A hybrid is scored as ``attention`` says. The frames are those of training:
     a start token, and [CLS] and [SEP].
 
     A ``paradigm`` is one kind of contrast, made from one template, and a ``phenomenon`` what several paradigms probe.
     Every accuracy over paradigms is the mean of theirs, whatever their sizes.
 
     Attributes:
-        attention: how a hybrid reads; None: as its settings say.
+        attention: how a hybrid reads: one way, or ``"both"``, which adds the scores; None: as its settings say.
         end: a causal score includes the end token, so that it also judges whether a text may end there. BLiMP's
             published scores leave it out, and our models see it after whole documents only.
         masking: ``"word"``: as above; ``"token"``: each token alone is hidden, which favours rare words of many tokens.
         precision: ``"auto"``: as other predictions.
 
     Sources: Warstadt et al. 2020 (BLiMP); Liu et al. 2024 (ZhoBLiMP); Salazar et al. 2020 and Kauf & Ivanova 2023
-    (scores of masked models).
+    (scores of masked models); Charpentier & Samuel 2024 (both scores of one model).
     """
 
     INPUTS: ClassVar[Mapping[str, str]] = {"good": "the sound sentence", "bad": "the sentence with a fault"}
@@ -72,10 +73,14 @@ class MinimalPairs(Task):
     MONITOR: ClassVar[str] = "accuracy"
     BASELINE: ClassVar[str] = "the shorter sentence"
 
-    attention: Attention | None = None
+    attention: Way | None = None
     end: bool = False
     masking: Literal["word", "token"] = "word"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    def by_both_ways(self) -> "MinimalPairs":
+        """Return the same with both scores added."""
+        return replace(self, attention="both")
 
     def objective(self) -> CausalLM:
         """Refuse: nothing is trained."""
@@ -103,13 +108,16 @@ class MinimalPairs(Task):
                 since the fault may be in what would be lost.
         """
         model, tokenizer = loaded.model, tokenizer_of(loaded)
-        model.config.read_as(self.attention or model.config.attention)
+        way = self.attention or model.config.attention
+        ways: tuple[Attention, ...] = ("causal", "bidirectional") if way == "both" else (way,)
+        for attention in ways:
+            model.config.read_as(attention)
         encoded = list(Encoder(tokenizer, words="characters", fast=False).encode(sentences))
         self._check_lengths(encoded, sentences, model.config)
         keys = [document.input_ids.tobytes() for document in encoded]
         distinct = dict(zip(keys, encoded, strict=True))
-        values = self._token_scores(loaded, list(distinct.values()))
-        sums = dict(zip(distinct, (math.fsum(each.tolist()) for each in values), strict=True))
+        values = [self._token_scores(loaded, list(distinct.values()), attention) for attention in ways]
+        sums = dict(zip(distinct, (math.fsum(np.concatenate(each)) for each in zip(*values, strict=True)), strict=True))
         if not all(map(math.isfinite, sums.values())):
             raise UserError(
                 "the model's scores are not finite: its weights are damaged, or their training has diverged"
@@ -130,11 +138,13 @@ class MinimalPairs(Task):
                     "with their frame; take the pair out, since a sentence that is cut may lose its fault"
                 )
 
-    def _token_scores(self, loaded: Loaded, encoded: Sequence[EncodedDocument]) -> list[NDArray[np.floating]]:
+    def _token_scores(
+        self, loaded: Loaded, encoded: Sequence[EncodedDocument], attention: Attention
+    ) -> list[NDArray[np.floating]]:
         """Return the score of each token of each sentence, the frame left out."""
         model, tokenizer = loaded.model, tokenizer_of(loaded)
         precision: Precision = precision_of(model) if self.precision == "auto" else self.precision
-        if (self.attention or model.config.attention) == "causal":
+        if attention == "causal":
             last = [tokenizer.special_id("eos")] if self.end else []
             framed = [[tokenizer.special_id("bos"), *document.input_ids, *last] for document in encoded]
             return log_likelihoods(model, framed, precision=precision)
@@ -191,6 +201,11 @@ def _not_trained() -> UserError:
 def _continues(document: EncodedDocument) -> list[bool]:
     assert document.word_starts is not None
     return [bool(goes_on) for goes_on in ~document.word_starts]
+
+
+def added(one: Prediction, other: Prediction) -> Prediction:
+    """Return the scores of a pair by two ways of reading together."""
+    return {sentence: one[sentence] + other[sentence] for sentence in ("good", "bad")}
 
 
 def outcome(prediction: Prediction) -> float:

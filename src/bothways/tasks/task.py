@@ -20,6 +20,7 @@ from bothways.text.reading.documents import Record
 from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.machine import resolve_precision
 
+Way = Attention | Literal["both"]  # both: a hybrid reads one way, then the other, and the two count together
 Example = Mapping[str, Any]  # a column's name to its value
 Prediction = dict[str, Any]
 
@@ -58,6 +59,14 @@ class Task(Protocol):
     def restored(self, labels: Sequence[str] | None) -> Self:  # noqa: ARG002
         """Return the task as it was when a checkpoint was saved."""
         return self
+
+    def by_both_ways(self) -> Self:
+        """Return the task as a hybrid does it that reads from the left and from both sides, and is asked about both.
+
+        Raises:
+            UserError: it reads in one way at a time.
+        """
+        raise UserError("this task is done by a model that reads one way at a time: causal or bidirectional, not both")
 
     def objective(self) -> Objective:
         """Return what training minimises."""

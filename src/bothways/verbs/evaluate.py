@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bothways import progress
-from bothways.batch import Attention
 from bothways.checkpoints.checkpoint import Loaded, load
 from bothways.config import read_json
 from bothways.errors import UserError
 from bothways.evaluation.evaluate import Scores, evaluate_task
 from bothways.evaluation.training_overlap import Seen, seen_in_training
 from bothways.finetuning import Finetuning, with_length
-from bothways.tasks.task import Example, Prediction, Task, check_attention, check_examples, get_task
+from bothways.tasks.task import Example, Prediction, Task, Way, check_attention, check_examples, get_task
 from bothways.text.reading.documents import Record
 from bothways.training.machine import default_device
 from bothways.verbs.finetune import Paths, read_examples, read_examples_and_sources, unknown_labels
@@ -27,7 +26,7 @@ def evaluate(
     test: Paths,
     out: str | Path | None = None,
     fail_on_overlap: bool = False,
-    attention: Attention | None = None,
+    attention: Way | None = None,
     seed: int = 0,
     verify: bool = True,
 ) -> Scores:
@@ -39,7 +38,8 @@ def evaluate(
         test: files with the task's columns.
         out: a JSON file to write the scores to.
         fail_on_overlap: refuse test examples that stand in the texts that the model was fine-tuned on.
-        attention: which way a hybrid reads; by default as the task needs, or both ways.
+        attention: which way a hybrid reads; by default as the task needs, or both ways. ``"both"``: minimal pairs are
+            scored from left to right and both ways, and the scores added.
         seed: of sampling and of the intervals.
         verify: compare the model's files with their hashes.
     Raises:
@@ -55,7 +55,7 @@ def evaluate(
     if strange := unknown_labels(found, examples):
         progress.note(f"labels that this model has not learnt and can only get wrong: {', '.join(strange)}")
     predictions = found.predict(loaded, examples, seed=seed)
-    way = loaded.model.config.attention
+    way = "both" if attention == "both" else loaded.model.config.attention
     scores = evaluate_task(found, task, predictions, examples, model=str(model), attention=way, seen=seen, seed=seed)
     if out is not None:
         write_file(Path(out), json.dumps(scores.to_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -103,7 +103,7 @@ def given_examples(task: Task, items: Sequence[str | Example]) -> list[Example]:
 
 
 def load_trained(
-    task: str, model: str | Path, *, attention: Attention | None = None, verify: bool = True
+    task: str, model: str | Path, *, attention: Way | None = None, verify: bool = True
 ) -> tuple[Task, Loaded]:
     """Return a task, set as it was when a model was trained for it, and that model.
 
@@ -111,8 +111,11 @@ def load_trained(
         UserError: the model was not trained for the task.
     """
     found = get_task(task)
-    loaded = load(model, attention=attention or found.ATTENTION or "bidirectional", verify=verify)
-    if attention is not None:
+    way = None if attention == "both" else attention or found.ATTENTION or "bidirectional"
+    loaded = load(model, attention=way, verify=verify)
+    if attention == "both":
+        found = found.by_both_ways()
+    elif attention is not None:
         loaded.model.config.read_as(attention)  # or it is refused: only a hybrid has a choice
     check_attention(found, task, loaded.model.config)
     restored = found.restored(loaded.labels)
