@@ -55,7 +55,8 @@ PARTS = {
     "hybrid": (
         "hybrid",
         {
-            "half masked": [],
+            "a quarter masked": [],
+            "half masked": ["objective.masked_share=0.5"],
             "an eighth masked": ["objective.masked_share=0.125"],
             "seven eighths masked": ["objective.masked_share=0.875", "objective.prefix_share=0.025"],
             "predicted from the position before": ["objective.shifted=true"],

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 from typing import Literal
@@ -60,6 +61,20 @@ def test_save_and_load(tmp_path):
     car.save(tmp_path / "car.json")
     assert Car.load(tmp_path / "car.json") == car
     assert "快" in (tmp_path / "car.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "os.replace"])
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypatch, broken):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Car(wheels=3).save(tmp_path / "car.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, fail)
+        with pytest.raises(OSError, match="No space left"):
+            Car(wheels=5).save(tmp_path / "car.json")
+    assert Car.load(tmp_path / "car.json").wheels == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["car.json"]
 
 
 def test_a_config_cannot_be_changed_or_filled_by_position():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bothways import progress
-from bothways.checkpoints.checkpoint import Loaded, load, save_checkpoint
+from bothways.checkpoints.checkpoint import Loaded, checkpoints_in, load, save_checkpoint
 from bothways.errors import UserError
 from bothways.finetuning import Finetuning, finetune_model, render_all, with_length
 from bothways.model.config import TransformerConfig
@@ -100,6 +100,25 @@ def test_the_checkpoint_that_answers_best_is_kept(loaded, task, tmp_path):
     assert len(accuracies) == 24 / 3
     assert task.measure(task.predict(best, held_out), held_out)["accuracy"] == max(accuracies)
     assert best.labels == ("bad", "good")
+
+
+def test_after_every_epoch_it_is_saved_and_the_best_is_chosen(loaded, task, tmp_path):
+    held_out = make_examples(20, seed=1)
+    run = Run(folder=tmp_path / "run", tokenizer=loaded.tokenizer, labels=task.labels)
+    chosen = settings(epochs=3.0, training={"keep": 10})
+    trained = finetune_model(task, loaded, make_examples(40), settings=chosen, validation=held_out, run=run)
+    assert [evaluation["step"] for evaluation in trained.evaluations] == [3, 6, 9]
+    assert [folder.name for folder in checkpoints_in(tmp_path / "run")] == ["step-3", "step-6", "step-9"]
+    accuracies = [evaluation["accuracy"] for evaluation in trained.evaluations]
+    assert trained.best == trained.evaluations[accuracies.index(max(accuracies))]
+
+
+@pytest.mark.parametrize("name", ["batch_tokens", "row_length", "batch_ramp_share", "length_ramp_share"])
+def test_settings_of_pretraining_are_refused(name):
+    Finetuning().check_used()
+    value = 0.5 if name.endswith("share") else 512
+    with pytest.raises(UserError, match=f"training.{name} is for pretraining alone; when fine-tuning, "):
+        Finetuning().override([f"training.{name}={value}"]).check_used()
 
 
 @pytest.mark.parametrize("calls", [3, 14])

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
+import uuid
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -63,7 +65,7 @@ class Config:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        replace_file(path, (json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
 
     def override(self, settings: Sequence[str]) -> Self:
         """Return a copy with ``"dotted.name=value"`` settings applied, in order.
@@ -97,6 +99,20 @@ class Config:
             value = getattr(self, field.name)
             found += value.names(f"{prefix}{field.name}.") if isinstance(value, Config) else [prefix + field.name]
         return found
+
+
+def replace_file(file: str | Path, content: bytes) -> None:
+    """Write a file as a whole: whoever looks at it meanwhile, or after a crash or on a full disk, sees the old one."""
+    file = Path(file)
+    temporary = file.with_name(f".tmp-{file.name}-{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:

@@ -18,6 +18,12 @@ from bothways.training.trainer import Run, Trained, Trainer
 
 # Of the learning rate of pretraining: from a third on it made no difference any more (docs/experiments.md).
 SHARE_OF_PACE = 0.5
+OF_PRETRAINING = {
+    "batch_tokens": "batch_size says how many examples a step has",
+    "row_length": "max_length says how many tokens of an example are read",
+    "batch_ramp_share": "all steps have batch_size examples",
+    "length_ramp_share": "examples are as long as max_length lets them be throughout",
+}
 RATE, WIDTH = 5e-5, 768  # AdamW's for BERT-base; narrower models take larger steps
 
 
@@ -52,6 +58,17 @@ class Finetuning(Config):
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed must be between 0 and 2**32 - 1, not {self.seed}")
 
+    def check_used(self) -> None:
+        """Refuse settings that only pretraining looks at.
+
+        Raises:
+            UserError: one of them is set.
+        """
+        usual = TrainingConfig()
+        for name, instead in OF_PRETRAINING.items():
+            if getattr(self.training, name) != getattr(usual, name):
+                raise UserError(f"training.{name} is for pretraining alone; when fine-tuning, {instead}")
+
     def suited_to(self, model: Model) -> Self:
         """Return the settings with the optimizer and the learning rate for a model.
 
@@ -84,21 +101,28 @@ def finetune_model(
         loaded: a model with the heads that the task's objective reads, and its tokenizer.
         train: what it learns from.
         settings: how.
-        validation: what the best checkpoint is chosen by; without it the last one is kept.
-        run: where to save.
+        validation: what the best checkpoint is chosen by, after every epoch unless ``training.evaluate_every`` says
+            otherwise, and at the end; without it the last one is kept.
+        run: where to save, after every epoch unless ``training.save_every`` says otherwise, and at the end.
         resume: go on with an interrupted run.
     """
     rows = render_all(task, loaded, train)
     micro = None if task.PACKS_ALL else settings.training.micro_batch_tokens
     batches = ExampleBatches(rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=micro)
     steps = settings.training.steps or max(1, round(settings.epochs * batches.steps_per_epoch))
+    training = replace(
+        settings.training,
+        steps=steps,
+        evaluate_every=settings.training.evaluate_every or batches.steps_per_epoch,
+        save_every=settings.training.save_every or batches.steps_per_epoch,
+    )
 
     def evaluate(model: Model) -> Mapping[str, float]:
         predictions = task.predict(replace(loaded, model=model), validation)
         return task.measure(predictions, validation)
 
     trainer = Trainer(
-        replace(settings.training, steps=steps),
+        training,
         settings.optimizer,
         seed=settings.seed,
         run=run,

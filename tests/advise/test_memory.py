@@ -17,7 +17,7 @@ from bothways.advise.memory import (
     resident_memory,
 )
 from bothways.advise.workload import workload_of
-from bothways.experiment import Experiment, make_batches
+from bothways.experiment import Experiment, ObjectiveConfig, make_batches
 from bothways.model import kernels
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
@@ -111,6 +111,22 @@ def test_a_cpu_holds_what_was_freed_and_a_gpu_does_not():
     assert here.total == lasting + here.activations + here.logits + here.evaluation
     assert there.total == lasting + max(there.activations + there.logits, there.update, there.evaluation)
     assert there.activations < here.activations  # a GPU's attention keeps no weights
+
+
+def test_attention_in_blocks_keeps_no_mask():
+    def activations(**model):
+        return memory(make_experiment(**model), device="cuda").activations
+
+    kept = activations()
+    assert activations(attention_dropout=0.1) == kept + 512 * 3 * 4 * 256  # tokens, layers, a row of the mask each
+    assert memory(make_experiment(), device="cuda", precision="fp32").activations > kept
+
+
+def test_a_hybrid_is_asked_for_all_next_tokens_when_it_is_evaluated():
+    whole = make_experiment()
+    hybrid = replace(whole, model=replace(whole.model, hybrid=True), objective=ObjectiveConfig(name="hybrid"))
+    assert memory(hybrid, share=0.6).evaluation == memory(whole).evaluation
+    assert memory(hybrid, share=0.6).logits < memory(whole).logits
 
 
 def test_masked_tokens_alone_need_logits():

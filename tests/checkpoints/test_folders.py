@@ -362,6 +362,7 @@ def test_clean_removes_left_overs_and_nothing_else(tmp_path, save):
     hexadecimal = "0123456789abcdef" * 2
     save(tmp_path / f".tmp-last-{hexadecimal}")
     save(tmp_path / "checkpoints" / f".tmp-step-2-{hexadecimal}")
+    (tmp_path / f".tmp-loss.svg-{hexadecimal}").write_text("half of a picture")
     for innocent in (".tmp-mine", ".old-last-1", ".git", "notes"):
         (tmp_path / innocent).mkdir()
     (tmp_path / f".tmp-link-{hexadecimal}").symlink_to(tmp_path / "notes")

@@ -52,7 +52,15 @@ EXPERIMENTS = {
 
 
 def trained(**others):
-    values = {"steps": 7, "tokens": 600_000, "seconds": 7200.0, "flops": 4.5e15, "evaluations": [], "curve": []}
+    values = {
+        "steps": 7,
+        "tokens": 600_000,
+        "seconds": 7200.0,
+        "flops": 4.5e15,
+        "evaluations": [],
+        "best": {},
+        "curve": [],
+    }
     return Trained(**{**values, "warnings": [], "skipped": 0, "rewinds": 0, **others})
 
 
@@ -126,6 +134,13 @@ def test_it_says_what_the_model_must_not_be_used_for(card):
     text = card[-1]
     assert "no safety training" in text
     assert "Licence" in text
+
+
+@pytest.mark.parametrize(("steps", "batch", "times"), [(50, 32, "1.32"), (114, 32, "3"), (None, 32, "3")])
+def test_how_often_examples_were_seen_goes_by_the_steps(tmp_path, steps, batch, times):
+    Finetuning(task="classification", batch_size=batch).save(tmp_path / "experiment.json")
+    write_card(tmp_path, title="A card", figures={"steps": steps} if steps else {}, data=FILES)
+    assert f"\n| times that it saw the examples | {times} |\n" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_tells_what_was_read_and_not_where_it_lay(tmp_path):

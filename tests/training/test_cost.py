@@ -53,7 +53,13 @@ def test_each_gpu_counts_beside_the_cpu():
         ("NVIDIA A10", 150.0),
         ("NVIDIA A10G", 300.0),
         ("NVIDIA H100 PCIe", 350.0),
+        ("NVIDIA A100 80GB PCIe", 300.0),
+        ("NVIDIA GH200 480GB", 900.0),
         ("NVIDIA L4", 72.0),
+        ("NVIDIA L40", 300.0),
+        ("NVIDIA RTX A1000 Laptop GPU", WATTS_OF_UNKNOWN_GPU),
+        ("NVIDIA RTX A4000", WATTS_OF_UNKNOWN_GPU),
+        ("NVIDIA T400 4GB", WATTS_OF_UNKNOWN_GPU),
         ("NVIDIA L40S", 350.0),
         ("Tesla T4", 70.0),
         ("Something Else", WATTS_OF_UNKNOWN_GPU),
@@ -87,11 +93,13 @@ def test_a_meter_adds_packages_and_memory_and_leaves_out_what_is_counted_twice(t
     package = zone(tmp_path, "intel-rapl:0", microjoules=5_000_000)
     memory = zone(tmp_path, "intel-rapl:0:1", microjoules=0, kind="dram")
     core = zone(tmp_path, "intel-rapl:0:0", microjoules=0, kind="core")
+    platform = zone(tmp_path, "intel-rapl:1", microjoules=0, kind="psys")
     start = time.monotonic()
     with PowerMeter(folder=tmp_path) as meter:
         package.write_text("7000000")
         memory.write_text("1000000")
         core.write_text("900000000")
+        platform.write_text("900000000")
         time.sleep(0.05)
     seconds = time.monotonic() - start
     assert meter.watts is not None

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bothways.recipes.recipe import recipe
 from bothways.text.shards import Corpus
-from bothways.training.config import TrainingConfig
-from bothways.training.doctor.context import SAMPLE_TOKENS, Context, context_for
+from bothways.training.config import OptimizerConfig, TrainingConfig
+from bothways.training.doctor.context import SAMPLE_TOKENS, Context, context_for, usual_rate
 from bothways.training.doctor.course import Course
 from bothways.training.doctor.doctor import LossDoctor
 from bothways.training.run import Doctor
@@ -182,6 +183,13 @@ class TestPlateau:
         draw = np.random.default_rng(1)
         losses = np.concatenate([np.linspace(9, 6.8, 20), 6.8 + noise * draw.standard_normal(300)])
         assert words in text(context(learning_rate=rate), curve(losses, norm=norm))
+
+    def test_a_rate_is_low_for_the_optimizer_and_the_model(self):
+        losses = np.concatenate([np.linspace(9, 6.8, 20), np.full(300, 6.8)])
+        assert "The learning rate is low" in text(context(learning_rate=1e-4), curve(losses))
+        usual = usual_rate(OptimizerConfig(name="adamw"), recipe("bert-base-uncased").model)
+        assert usual == recipe("bert-base-uncased").training.learning_rate
+        assert "The learning rate is low" not in text(context(learning_rate=1e-4, usual_rate=usual), curve(losses))
 
 
 class TestDivergence:

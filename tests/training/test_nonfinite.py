@@ -176,6 +176,9 @@ def test_going_back_takes_the_checkpoint_and_other_data(fit, fresh, causal, tmp_
     assert rewind["step"] == 4
     assert rewind["rewind"]["from"] == 5
     assert rewind["rewind"]["losses"] == {"causal_lm": None, "loss": None}
+    again = fresh()
+    read = [int((batch.sequence_ids >= 0).sum()) for _ in range(10) for batch in next(again)]
+    assert trained.tokens == sum(read)  # what was read is counted, as the time is that it took
 
 
 def test_before_the_first_save_there_is_the_beginning_to_go_back_to(fit, tmp_path):

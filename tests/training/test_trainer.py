@@ -10,6 +10,7 @@ import torch
 
 from bothways.checkpoints.checkpoint import load_checkpoint
 from bothways.errors import NonFiniteError, UserError
+from bothways.objectives.hybrid import Hybrid
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig
 from bothways.training.fitting import MOST_SKIPPED
@@ -121,6 +122,17 @@ def test_each_loss_is_divided_by_its_own_count_and_weighed(make_model, make_batc
     [record] = Trainer(training, adamw).fit(model, make_batches(objective, training), objective).curve
     assert {name: record[name] for name in means} == pytest.approx(means, rel=1e-5)
     assert record["loss"] == pytest.approx(means["masked_lm"] + 0.25 * means["next_sentence"], rel=1e-5)
+
+
+def test_a_loss_without_a_target_is_not_said_to_be_nought(
+    make_model, make_batches, make_training, adamw, causal, masked
+):
+    objective = Hybrid(causal=causal, masked=replace(masked, pairs="none"), masked_share=0.0, length=32)
+    training = make_training(steps=1, row_length=32)
+    model = make_model(objective.heads, hybrid=True)
+    [record] = Trainer(training, adamw).fit(model, make_batches(objective, training), objective).curve
+    assert record["causal_lm"] > 0
+    assert "masked_lm" not in record
 
 
 def test_gradients_are_clipped_to_the_norm(make_model, make_batches, make_training, causal):

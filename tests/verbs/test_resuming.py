@@ -254,6 +254,16 @@ def test_an_allowed_setting_has_its_effect_and_stays_written_down(run):
     assert json.loads((run / "experiment.json").read_text())["training"]["learning_rate"] == 0.5
 
 
+def test_a_run_whose_steps_are_lowered_to_those_it_has_taken_ends_there(run):
+    words = f"pretrain {BERT} {MIXTURE} --set training.steps=3 --out {run} --resume --allow-change training.steps"
+    done = Said(words)
+    assert done.code == 0, done.err
+    assert (run / "last/model.safetensors").is_file()
+    (summary,) = bothways.runs(run).runs
+    assert summary.state == "finished"
+    assert summary.validation["loss"] > 0
+
+
 def test_more_steps_are_planned_anew(run):
     words = f"pretrain {BERT} {MIXTURE} --set training.steps=30 --out {run} --resume"
     assert Said(f"{words} --allow-change training.steps").code == 0
@@ -365,6 +375,8 @@ def test_a_mixture_that_was_killed_ends_as_if_it_never_was(tmp_path):
         (f"{MIXTURE} --set seed=1", "seed", True),
         (f"{MIXTURE} --set training.learning_rate=0.5", "training.learning_rate", False),
         (f"{MIXTURE} --set training.batch_tokens=512", "training.batch_tokens", False),
+        (f"{MIXTURE} --set objective.sequence_length=24", "objective.sequence_length", True),
+        (f"{MIXTURE} --set objective.mask_share=0.3", "objective.mask_share", False),
         (f"{MIXTURE} --set model.hidden_dropout=0.2", "model.hidden_dropout", False),
     ],
 )

@@ -93,7 +93,7 @@ class Forecast:
         workload: of a step.
         flops: of the whole run.
         speed: of this machine.
-        hours: of training, with what evaluation and saving take.
+        hours: of training; of a time budget all of it, with what evaluation and saving take.
         memory: that it takes.
         disk: bytes of checkpoints, at most.
         cost: energy and emissions here.

@@ -13,7 +13,7 @@ import torch
 from bothways.advise.workload import Workload, rows_of
 from bothways.experiment import Experiment
 from bothways.model.attention import LONGEST_WHOLE
-from bothways.model.kernels import logits_at_once
+from bothways.model.kernels import fits_in_blocks, logits_at_once
 
 _NUMBER = 4  # bytes of a weight, a gradient, a number that the optimizer remembers
 PROGRAM = 450 * 2**20  # of Python and torch with what they import, where no process can be asked
@@ -71,6 +71,7 @@ def compute_memory(
     tokens, vocabulary = workload.micro_tokens, experiment.model.vocab_size
     training = experiment.training
     evaluated = rows_of(training.micro_batch_tokens, training.row_length) * training.row_length
+    read = 1.0 if experiment.objective.name == "hybrid" else workload.predicted_share  # one way, then the other
     copy = size if size == 2 else 0  # beside what is in float32
     return Memory(
         program=program,
@@ -82,7 +83,7 @@ def compute_memory(
         # The momentum ahead, stacked by shape, and three products of an iteration.
         update=matrices * (2 * _NUMBER + 3 * size) if muon else 0,
         # The scores in float32 and their log-probabilities.
-        evaluation=round(evaluated * workload.predicted_share) * vocabulary * (2 * 4 + copy),
+        evaluation=round(evaluated * read) * vocabulary * (2 * 4 + copy),
         keeps_pieces=device == "cpu",
     )
 
@@ -107,7 +108,9 @@ def _kept_per_token(experiment: Experiment, size: int, device: Literal["cpu", "c
     if size == 2 and device == "cpu" and context <= LONGEST_WHOLE:
         attention = size * config.num_attention_heads * context + 4 * config.size_of_head  # all weights, and rotations
     else:
-        attention = size * queries + 4 * context  # the mixed values, and the mask in float32
+        in_blocks = fits_in_blocks(context, config.size_of_head) and not config.attention_dropout
+        mask = 0 if device == "cuda" and size == 2 and in_blocks else 4 * context  # in float32
+        attention = size * queries + mask
     dropout = 2 * width if config.hidden_dropout else 0
     layer = norms + inputs + feed_forward + heads + attention + dropout
     return float(config.num_hidden_layers * layer + (4 + size) * width)

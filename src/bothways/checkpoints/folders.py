@@ -192,7 +192,9 @@ def clean(run_folder: str | Path) -> None:
         if not match or path.is_symlink():
             continue
         kind, name = match.groups()
-        if kind == "old" and not (path.parent / name).exists():
+        if not path.is_dir():  # a picture that was being drawn anew
+            path.unlink()
+        elif kind == "old" and not (path.parent / name).exists():
             os.replace(path, path.parent / name)
         else:
             shutil.rmtree(path)

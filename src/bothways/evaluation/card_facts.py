@@ -1,5 +1,6 @@
 """What is known of a run for its model card, in words."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -118,7 +119,9 @@ class Facts:
 
     def _epochs(self) -> float | None:
         if self.task:
-            return self.settings.get("epochs")
+            examples, batch = sum(source.get("examples", 0) for source in self.data), self.settings.get("batch_size")
+            steps = self.figures.get("steps")
+            return steps / math.ceil(examples / batch) if steps and examples and batch else self.settings.get("epochs")
         read = sum(train_split(source).get("tokens", 0) for source in self.data)
         tokens = self.figures.get("tokens")
         return tokens / read if tokens and read else None

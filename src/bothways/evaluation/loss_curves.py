@@ -3,8 +3,6 @@
 They are drawn while the run goes on, again and again: a picture is replaced as a whole, and costs a fraction of a second.
 """
 
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bothways.config import replace_file
 from bothways.evaluation.curves import Line, Panel, drawable, place_legend, plot_panel, to_png
 from bothways.evaluation.svg import clean, color, drawing, standalone, to_svg
 from bothways.evaluation.wording import METRICS
@@ -71,7 +70,7 @@ def plot_run(folder: Path, *, pictures: Sequence[str] = PICTURES) -> bool:
         return False
     try:
         for name, content in _draw(curves, pictures).items():
-            _replace(folder / name, content)
+            replace_file(folder / name, content)
     except OSError as error:
         note(f"the loss curves of {folder} cannot be written: {error.strerror}")
     return True
@@ -169,13 +168,3 @@ def _place(at: int, columns: int, rows: int) -> tuple[float, float, float, float
 def _group(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = record.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file as a whole: whoever looks at it meanwhile sees the old one."""
-    temporary = file.with_name(f".tmp-{file.name}-{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

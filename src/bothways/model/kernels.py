@@ -41,8 +41,12 @@ def attends_in_blocks(like: Tensor, *, length: int, head_size: int, dropout: flo
         return False
     cast = torch.is_autocast_enabled("cuda")
     dtype = torch.get_autocast_dtype("cuda") if cast else like.dtype
-    fits = length >= SHORTEST_IN_BLOCKS and head_size >= SMALLEST_HEAD_IN_BLOCKS
-    return fits and dtype in (torch.bfloat16, torch.float16) and can_compile(like.device)
+    return fits_in_blocks(length, head_size) and dtype in (torch.bfloat16, torch.float16) and can_compile(like.device)
+
+
+def fits_in_blocks(length: int, head_size: int) -> bool:
+    """Return whether rows and heads are large enough for attention in blocks, which stores no mask."""
+    return length >= SHORTEST_IN_BLOCKS and head_size >= SMALLEST_HEAD_IN_BLOCKS
 
 
 class Compiled:

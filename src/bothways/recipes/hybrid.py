@@ -22,6 +22,7 @@ def hybrid(size: str) -> Experiment:
             final_mask_share=0.15,
             longest_span=3,
             pairs="none",
+            masked_share=0.25,  # what either side loses beside a model of its own is then alike (docs/experiments.md)
             sequence_length=causal.training.row_length,
         ),
     )

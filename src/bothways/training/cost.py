@@ -7,6 +7,7 @@ cores that computed, times the emissions of the grid. Memory, cooling and making
 import math
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,20 +18,24 @@ from typing import Any, Self
 
 WATTS_PER_CORE = 12.0  # of any CPU: the default of Green Algorithms
 WATTS_OF_UNKNOWN_GPU = 300.0
-# Most power that a board draws, by its maker's data sheet; the longest name that a device's name holds counts.
+# Most power that a board draws, by its maker's data sheet; the longest one that a device's name has as words counts.
 WATTS_OF_GPUS = {
     "A10": 150.0,
     "A10G": 300.0,
     "A100": 400.0,
     "A100-PCIE": 250.0,
+    "A100 80GB PCIe": 300.0,
     "A40": 300.0,
     "A6000": 300.0,
     "B200": 1000.0,
+    "GB200": 1200.0,
+    "GH200": 900.0,
     "GTX 1080 Ti": 250.0,
     "H100": 700.0,
     "H100 PCIe": 350.0,
     "H200": 700.0,
     "L4": 72.0,
+    "L40": 300.0,
     "L40S": 350.0,
     "MI250X": 560.0,
     "MI300X": 750.0,
@@ -170,7 +175,7 @@ def cost_here(*, seconds: float, flops: float | None = None, meter: "PowerMeter 
 
 def gpu_watts(name: str) -> float:
     """Return the most power that a GPU of this name draws."""
-    known = [part for part in WATTS_OF_GPUS if part.lower() in name.lower()]
+    known = [part for part in WATTS_OF_GPUS if re.search(rf"\b{re.escape(part)}\b", name, re.IGNORECASE)]
     return WATTS_OF_GPUS[max(known, key=len)] if known else WATTS_OF_UNKNOWN_GPU
 
 
@@ -246,9 +251,9 @@ def _counters(folder: Path) -> list[_Counter]:
         return found
     for zone in sorted(folder.glob("intel-rapl:*")):
         try:
-            inside = zone.name.count(":") > 1
-            if inside and (zone / "name").read_text().strip() != "dram":
-                continue  # a part of its package, which is counted already
+            inside, kind = zone.name.count(":") > 1, (zone / "name").read_text().strip()
+            if not (kind == "dram" if inside else kind.startswith("package")):
+                continue  # a part of its package, or the platform with the packages in it (psys): counted already
             limit = int((zone / "max_energy_range_uj").read_text())
             found.append(_Counter(zone / "energy_uj", limit, int((zone / "energy_uj").read_text())))
         except (OSError, ValueError):

@@ -63,6 +63,9 @@ class Fitting(Resumable):
         self.stop = stop
         self.prepare()
         log_every = max(1, self.config.steps // 100)
+        if self.ended_early():
+            self.evaluate()
+            self.save_and_leave_if(stop, last=True)
         with progress.bar(self.given.description, self.config.steps) as bar:
             bar.advance(self.step)
             while self.step < self.config.steps:
@@ -88,11 +91,19 @@ class Fitting(Resumable):
             seconds=self.seconds,
             flops=self.flops,
             evaluations=self.evaluations,
+            best=self.best_evaluation(),
             curve=self.curve,
             warnings=self.warnings,
             skipped=self.skipped,
             rewinds=self.rewinds,
         )
+
+    def ended_early(self) -> bool:
+        """Whether a resumed run has no step left and no last model: its number of steps was lowered to those it had."""
+        run = self.given.run
+        if run is None or self.step < self.config.steps:
+            return False
+        return self.group.first_only(lambda: not (run.folder / "last").is_dir())
 
     def prepare(self) -> None:
         """Make sure that the run can be saved, and open its records."""
@@ -121,6 +132,7 @@ class Fitting(Resumable):
     def take_step(self) -> dict[str, float]:
         """Update the weights once and return the mean losses, ``loss`` being their weighted sum.
 
+        A loss that the step has no target for is not among them: a hybrid's masked one, where no sequence was masked.
         A step that is not finite leaves the weights alone.
         """
         work = next_work(self.batches, self.objective, self.model.device, self.group)
@@ -146,7 +158,7 @@ class Fitting(Resumable):
         self.tokens += work.tokens
         self.flops += flops
         self.step += 1
-        return losses
+        return {name: value for name, value in losses.items() if work.counts.get(name, 1)}
 
     def agree(
         self, losses: Mapping[str, float], names: list[str], flops: float, stop: JointStop
@@ -214,7 +226,8 @@ class Fitting(Resumable):
             why = "there is no checkpoint to go back to" if not found else f"{MOST_REWINDS} times were enough"
             raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
         record = {"from": self.step, **record}
-        kept = {"rewinds": rewinds, "seconds": self.seconds, "flops": self.flops, "best": self.best}
+        cost = {"tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
+        kept = {"rewinds": rewinds, "best": self.best, **cost}
         self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
         if "step" in (place := self.batches.position):  # what grows is what it was there
             self.batches.seek({**place, "step": self.step})
@@ -290,6 +303,11 @@ class Fitting(Resumable):
         better = self.best is None or (value < self.best if direction == "min" else value > self.best)
         if better and math.isfinite(value):
             self.save_best(value)
+
+    def best_evaluation(self) -> dict[str, float]:
+        """Return the evaluation by which the best model was chosen; the last one where none could be chosen."""
+        chosen = [each for each in self.evaluations if each[self.given.monitor[0]] == self.best]
+        return next(iter([*chosen, *self.evaluations[-1:]]), {})
 
     # Checkpoints.
 

@@ -109,9 +109,10 @@ class Resumable:
         if told is None:
             return
         goes_on = GoingOn(*told)
-        position = self.group.share(loaded.state["position"] if loaded and loaded.state else {})
+        state = self.group.share(dict(loaded.state) if loaded and loaded.state else {})
+        position = state["position"]
         if not goes_on.same_text:  # from its beginning, at the step where the run stands: what grows has grown by then
-            position = {**self.batches.position, "step": position["step"]}
+            position = {**self.batches.position, "step": state["step"]}
         self.batches.seek(position)
         self.become(loaded, {})
         progress.note(f"{self.given.description}: going on from step {self.step}")

@@ -88,10 +88,11 @@ class Trained:
 
     Attributes:
         steps: taken in all, those before a resume included.
-        tokens: real tokens seen.
+        tokens: real tokens seen, those of steps that were gone back on included.
         seconds: of training, evaluation and saving left out.
         flops: floating point operations of all steps; 0 where nobody counts them.
         evaluations: each evaluation's figures, with its ``step``.
+        best: that of them by which the best model was chosen; empty where nothing was evaluated.
         curve: step, tokens, seconds, losses, norm of the gradients before clipping and learning rate, now and then.
         warnings: what a doctor found: ``step``, ``name`` and ``text``, each name once.
         skipped: non-finite steps that were left out.
@@ -103,6 +104,7 @@ class Trained:
     seconds: float
     flops: float
     evaluations: list[dict[str, float]]
+    best: dict[str, float]
     curve: list[dict[str, float]]
     warnings: list[dict[str, Any]]
     skipped: int

@@ -49,10 +49,10 @@ class Finetuned:
     overlap: OverlapReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        validation = self.trained.evaluations[-1] if self.trained.evaluations else {}
+        """Return the figures as plain values, ``validation`` being those of the model in ``best/``."""
         seconds = round(self.trained.seconds, 2)
-        figures = {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds, "validation": validation}
+        figures = {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds}
+        figures |= {"validation": self.trained.best}
         if self.overlap is None:
             return figures
         counts = self.overlap.to_dict()
@@ -80,7 +80,7 @@ def finetune(
         model: a run, a folder or ``owner/name[@revision]`` on the Hugging Face Hub.
         train: jsonl, json, csv or tsv files with the task's columns.
         out: the RUN folder to make.
-        validation: files by which the best checkpoint is chosen.
+        validation: files by which the best checkpoint is chosen, after every epoch or as ``training.evaluate_every`` says.
         settings: ``"dotted.name=value"`` overrides, such as ``epochs=5`` or ``training.learning_rate=3e-5``.
         resume: go on with the interrupted run in ``out``, or start it if there is none.
         seed: of the order of examples, of dropout and of a new head.
@@ -121,6 +121,7 @@ def _finetune(
         if wandb:
             check_installed()
         chosen = begun.override(settings)
+        chosen.check_used()
         found = with_length(get_task(chosen.task), chosen)
     if not group.first_only(lambda: resume and (folder / "experiment.json").exists()):
         group.first_only(lambda: check_free(folder, kind=chosen.task))

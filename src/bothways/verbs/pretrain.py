@@ -32,7 +32,7 @@ from bothways.text.tokenizing.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.cost import PowerMeter
 from bothways.training.distributed import PATIENCE, Group, joined
-from bothways.training.doctor.context import context_for
+from bothways.training.doctor.context import context_for, usual_rate
 from bothways.training.doctor.doctor import LossDoctor
 from bothways.training.machine import default_device
 from bothways.training.trainer import Run, Trained, Trainer
@@ -62,12 +62,11 @@ class Pretrained:
     trained: Trained
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        validation = self.trained.evaluations[-1] if self.trained.evaluations else {}
+        """Return the figures as plain values, ``validation`` being those of the model in ``best/``."""
         speed = self.trained.tokens / max(self.trained.seconds, 1e-9)
         values = {"run": str(self.folder), "parameters": self.plan.parameters, "steps": self.trained.steps}
         seconds = {"seconds": round(self.trained.seconds, 2), "tokens_per_second": round(speed, 1)}
-        return {**values, "tokens": self.trained.tokens, **seconds, "validation": validation}
+        return {**values, "tokens": self.trained.tokens, **seconds, "validation": self.trained.best}
 
 
 def pretrain(
@@ -341,6 +340,7 @@ def make_doctor(
         language=mixture.language,
         started_from=None if start_from is None else str(start_from),
         masked=experiment.objective.name == "masked_lm",
+        usual_rate=usual_rate(experiment.optimizer, experiment.model),
     )
     return LossDoctor(context)
 

@@ -17,9 +17,11 @@ ORDER = (
     "data",
     "seed",
     "training.row_length",
-    "training.length_ramp_share",
-    "objective.",
-)  # what decides which rows come, and when
+    "objective.name",
+    "objective.pairs",
+    "objective.sequence_length",
+    "objective.short_share",
+)  # what decides which text makes a row; all else is done to a row when its step comes
 MEASURE = ("data", "training.row_length", "objective.")  # what decides what a held-out loss means
 # What no permission lets change, by the beginning of its name, and why.
 FIXED = {
@@ -73,7 +75,7 @@ def accept_changes(
         save()
         progress.note(f"Changed since the last checkpoint: {', '.join(changed)}")
     if restarts(changed):
-        progress.note("The text is read from its beginning, in a new order")
+        progress.note("The text is read from its beginning, since it makes other rows now")
     same_measure = not measures_anew(changed, state["fingerprint"], fingerprint)
     return GoingOn(same_text=not restarts(changed), same_measure=same_measure)
 

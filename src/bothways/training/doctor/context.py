@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bothways.model.config import TransformerConfig
 from bothways.text.pieces import piece_size
 from bothways.text.shards import Corpus, Shard
-from bothways.training.config import TrainingConfig
+from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.schedule import total_tokens
 
 SAMPLE_TOKENS = 2_000_000
 _PIECES = 256  # of a corpus that is sampled
+RATE_OF_MUON = 6e-3  # our recipes'
 _DOCUMENTS = 4096  # of a corpus whose sizes are looked at
 
 
@@ -37,6 +39,7 @@ class Context:
     language: str | None = None
     started_from: str | None = None  # a model whose weights training starts from
     masked: bool = False  # whether masked tokens alone are predicted
+    usual_rate: float = RATE_OF_MUON  # learning rate that such models are trained at
 
     @property
     def steps(self) -> int:
@@ -70,6 +73,17 @@ class Context:
         return 0.8 * self.unigram_loss + 0.2 * (math.log(2) + 0.5 * self.unigram_loss)
 
 
+def usual_rate(optimizer: OptimizerConfig, model: TransformerConfig) -> float:
+    """Return the learning rate that a model like this is trained at with this optimizer.
+
+    Sources: our recipes; Radford et al. 2019 and Brown et al. 2020 (6e-4 at a width of 768, more for narrower trunks, which
+    we have tried to 2e-3); Devlin et al. 2018 (norms after the sublayers).
+    """
+    if optimizer.name == "muon":
+        return RATE_OF_MUON
+    return 1e-4 if model.norm_position == "post" else min(2e-3, 6e-4 * 768 / model.hidden_size)
+
+
 def context_for(
     training: TrainingConfig,
     corpora: Corpus | Sequence[tuple[Corpus, float]],
@@ -80,6 +94,7 @@ def context_for(
     language: str | None = None,
     started_from: str | None = None,
     masked: bool = False,
+    usual_rate: float = RATE_OF_MUON,
 ) -> Context:
     """Look at a sample of at most ``SAMPLE_TOKENS`` tokens, the same one every time, spread over all shards.
 
@@ -92,6 +107,7 @@ def context_for(
         language: of the text.
         started_from: a model whose weights training starts from.
         masked: whether masked tokens alone are predicted.
+        usual_rate: learning rate that such models are trained at.
     """
     given = [(corpora, 1.0)] if isinstance(corpora, Corpus) else list(corpora)
     known = [(corpus, weight) for corpus, weight in given if corpus.num_tokens]
@@ -103,6 +119,7 @@ def context_for(
         "language": language,
         "started_from": started_from,
         "masked": masked,
+        "usual_rate": usual_rate,
     }
     if not known:
         return Context(**common)

@@ -11,7 +11,6 @@ from bothways.training.doctor.finding import Finding, setting
 
 LEAST_STEPS = 20  # before which nothing is concluded from a course
 LEAST_RECORDS = 10
-USUAL_RATE = 6e-3  # that our recipes take
 NO_GRADIENT = 1e-4
 FLAT = 0.15  # nats; what a loss surely neither falls nor rises by
 WILD = 0.5  # nats; by how much losses swing where a run is out of hand
@@ -133,8 +132,8 @@ def _too_low(course: Course, context: Context) -> Iterator[Finding]:
     if float(np.median(course.gradient_norms[-SMOOTHED:])) < NO_GRADIENT:
         why = "gradients are next to 0: weights are frozen, or nothing reaches them. Check what the model may learn."
         yield Finding("not_learning", f"{seen}, and {why}")
-    elif rate < USUAL_RATE / 2:
-        higher = setting("training.learning_rate", min(USUAL_RATE, (10 if stuck else 3) * rate))
+    elif rate < context.usual_rate / 2:
+        higher = setting("training.learning_rate", min(context.usual_rate, (10 if stuck else 3) * rate))
         why = f"training.learning_rate={rate:g} is too low, or the run is too short for it. Try {higher}."
         yield Finding("learning_rate_low", f"{seen}: {why}")
     else:
@@ -179,8 +178,8 @@ def _why_flat(course: Course, context: Context) -> str:
     if norm > 5 * context.training.gradient_clip and course.noise > 0.15:
         lower = setting("training.learning_rate", rate / 3)
         return f". Gradients of norm {norm:.1f} are clipped and the loss is noisy: the learning rate is too high. Try {lower}."
-    if rate < USUAL_RATE / 4:
-        higher = setting("training.learning_rate", min(USUAL_RATE, 5 * rate))
+    if rate < context.usual_rate / 4:
+        higher = setting("training.learning_rate", min(context.usual_rate, 5 * rate))
         return f". The learning rate is low. Try {higher}."
     return (
         ". Attention passes nothing on, as where it is frozen or its weights died, or the run is too short to get further. "
