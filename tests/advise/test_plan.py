@@ -153,8 +153,8 @@ def test_the_first_step_of_a_trial_is_left_out(experiment, corpus, monkeypatch):
         steps = trainer.training.steps
         time.sleep(0.02)
         curve = [{"step": 1, "seconds": 5.0}]
-        nothing = {"tokens": 0, "flops": 0.0, "evaluations": [], "warnings": [], "skipped": 0, "rewinds": 0}
-        return Trained(steps=steps, seconds=5 + 0.1 * (steps - 1), curve=curve, **nothing)
+        nothing = {"tokens": 0, "flops": 0.0, "evaluations": [], "best": {}, "warnings": [], "skipped": 0}
+        return Trained(steps=steps, seconds=5 + 0.1 * (steps - 1), curve=curve, rewinds=0, **nothing)
 
     monkeypatch.setattr("bothways.advise.plan.Trainer.fit", fit)
     assert measure_step(experiment, OBJECTIVE, corpus, trial_seconds=0.05) == pytest.approx(0.1)
