@@ -264,6 +264,18 @@ def test_a_run_whose_steps_are_lowered_to_those_it_has_taken_ends_there(run):
     assert summary.validation["loss"] > 0
 
 
+def test_another_text_of_a_checkpoint_of_an_earlier_version_begins_at_its_step(run, seen):
+    newest = run / "checkpoints" / "step-3"
+    state = json.loads((newest / "state.json").read_text())
+    del state["position"]["step"]
+    (newest / "state.json").write_text(json.dumps(state))
+    (newest / "manifest.json").unlink()
+    write_manifest(newest)
+    done = Said(f"pretrain {BERT} {MIXTURE} --set seed=1 --out {run} --resume --allow-change seed")
+    assert done.code == 0, done.err
+    assert seen[0][0] == {"step": 3, **dict.fromkeys(state["position"], 0)}
+
+
 def test_more_steps_are_planned_anew(run):
     words = f"pretrain {BERT} {MIXTURE} --set training.steps=30 --out {run} --resume"
     assert Said(f"{words} --allow-change training.steps").code == 0

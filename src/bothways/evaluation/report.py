@@ -34,7 +34,6 @@ Content-Security-Policy allows nothing but its own style sheet: no script, no im
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -46,6 +45,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bothways.config import replace_file
 from bothways.evaluation import pages
 from bothways.evaluation.charts import Charts
 from bothways.evaluation.digest import (
@@ -159,6 +159,4 @@ def _plain(value: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape."""
-    part_written = path.with_name(path.name + ".part")
-    part_written.write_bytes(text.encode("utf-8", "backslashreplace"))
-    os.replace(part_written, path)
+    replace_file(path, text.encode("utf-8", "backslashreplace"))

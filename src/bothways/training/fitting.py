@@ -305,7 +305,7 @@ class Fitting(Resumable):
             self.save_best(value)
 
     def best_evaluation(self) -> dict[str, float]:
-        """Return the evaluation by which the best model was chosen; the last one where none could be chosen."""
+        """Return the evaluation by which the best model was chosen; the last one where none was, or it was gone back on."""
         chosen = [each for each in self.evaluations if each[self.given.monitor[0]] == self.best]
         return next(iter([*chosen, *self.evaluations[-1:]]), {})
 

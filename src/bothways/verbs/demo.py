@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bothways import progress
+from bothways.config import replace_file
 from bothways.evaluation.report import write_report
 from bothways.text.shards import Shards
 from bothways.text.tokenizing.tokenizer import Kind, Tokenizer
@@ -130,9 +131,7 @@ class _Demonstration:
             found = work()
             stored = {"seconds": round(time.perf_counter() - begin, 1), "found": found}
             file.parent.mkdir(exist_ok=True)
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
-            temporary.replace(file)
+            replace_file(file, json.dumps(stored, ensure_ascii=False).encode())
         stored = json.loads(file.read_text(encoding="utf-8"))
         self.timings[name] = stored["seconds"]
         return dict(stored["found"])

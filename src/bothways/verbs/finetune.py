@@ -50,9 +50,8 @@ class Finetuned:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values, ``validation`` being those of the model in ``best/``."""
-        seconds = round(self.trained.seconds, 2)
-        figures = {"run": str(self.folder), "steps": self.trained.steps, "seconds": seconds}
-        figures |= {"validation": self.trained.best}
+        steps, seconds, validation = self.trained.steps, round(self.trained.seconds, 2), self.trained.best
+        figures = {"run": str(self.folder), "steps": steps, "seconds": seconds, "validation": validation}
         if self.overlap is None:
             return figures
         counts = self.overlap.to_dict()

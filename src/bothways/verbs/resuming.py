@@ -17,8 +17,6 @@ ORDER = (
     "data",
     "seed",
     "training.row_length",
-    "objective.name",
-    "objective.pairs",
     "objective.sequence_length",
     "objective.short_share",
 )  # what decides which text makes a row; all else is done to a row when its step comes
