@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from bothways.batch import PADDING, collate, join, row
-from bothways.model.attention import attend, attend_slowly, attention_mask, default_reach
+from bothways.model.attention import attend, attend_slowly, attention_mask, default_reach, to_add
 
 KINDS = {
     "causal": [[("causal", 9, 0)], [("causal", 6, 0)]],
@@ -17,6 +17,7 @@ KINDS = {
     "prefix": [[("causal", 9, 4)], [("causal", 7, 7)]],
     "packed": [[("causal", 3, 0), ("bidirectional", 4, 0), ("causal", 2, 1)], [("bidirectional", 1, 0)] * 3],
 }
+FORMS = {"a mask": lambda mask: mask, "to add": lambda mask: to_add(mask, torch.float64)}
 HEADS = {"as many": (4, 4), "grouped": (4, 2), "one": (4, 1)}
 
 
@@ -72,25 +73,27 @@ def test_the_mask_of_the_last_queries_is_the_lower_part_of_the_whole(kind):
     assert torch.equal(part, make_mask(kind)[:, :, 5:])
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_fast_and_slow_attention_are_what_loops_say(kind, heads):
+def test_fast_and_slow_attention_are_what_loops_say(kind, heads, form):
     mask = make_mask(kind)
     states = make_states(mask, HEADS[heads])
     slow, weights = attend_slowly(*states, mask)
-    torch.testing.assert_close(attend(*states, mask), slow, atol=1e-10, rtol=0)
+    torch.testing.assert_close(attend(*states, FORMS[form](mask)), slow, atol=1e-10, rtol=0)
     torch.testing.assert_close(slow.detach(), attend_by_loops(*states, mask).detach(), atol=1e-10, rtol=0)
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), atol=1e-12, rtol=0)
     assert (weights[~mask.expand_as(weights)] == 0).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("kind", ["prefix", "packed"])
-def test_fast_and_slow_attention_have_the_same_gradients(kind, heads):
+def test_fast_and_slow_attention_have_the_same_gradients(kind, heads, form):
     mask = make_mask(kind)
     states = make_states(mask, HEADS[heads])
     weight = torch.randn_like(states[0])
-    fast = torch.autograd.grad((attend(*states, mask) * weight).sum(), states)
+    fast = torch.autograd.grad((attend(*states, FORMS[form](mask)) * weight).sum(), states)
     slow = torch.autograd.grad((attend_slowly(*states, mask)[0] * weight).sum(), states)
     for one, other in zip(fast, slow, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
@@ -104,18 +107,20 @@ def test_gradients_of_masked_attention(kernel):
     assert torch.autograd.gradcheck(lambda q, k, v: kernel(q, k, v, mask), (query, key, value))
 
 
-def test_what_is_masked_gets_exactly_no_gradient():
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_masked_gets_exactly_no_gradient(form):
     mask = make_mask("packed")
     states = make_states(mask, (4, 2))
-    attend(*states, mask)[0, :, :3].sum().backward()  # the first sequence of the first row
+    attend(*states, FORMS[form](mask))[0, :, :3].sum().backward()  # the first sequence of the first row
     for state in states:
         assert state.grad[0, :, :3].abs().sum() > 0
         assert (state.grad[0, :, 3:] == 0).all()
         assert (state.grad[1] == 0).all()
 
 
-def test_dropout_drops_weights_and_keeps_the_mean():
-    mask = torch.ones(1, 1, 1, 64, dtype=torch.bool)
+@pytest.mark.parametrize("form", FORMS)
+def test_dropout_drops_weights_and_keeps_the_mean(form):
+    mask = FORMS[form](torch.ones(1, 1, 1, 64, dtype=torch.bool)).to(torch.float32 if form == "to add" else torch.bool)
     query, key = torch.zeros(1, 1, 1, 4), torch.randn(1, 1, 64, 4)
     value = torch.eye(64)[None, None]  # so that the result is the weights themselves
     dropped = torch.stack([attend(query, key, value, mask, dropout=0.25)[0, 0, 0] for _ in range(400)]) * 64

@@ -100,12 +100,22 @@ def test_the_fused_kernel_skips_blocks_and_is_attention():
         torch.testing.assert_close(attend(*states, in_blocks(batch)), slow, atol=1e-5, rtol=0)
 
 
-def test_a_cpu_attends_with_a_mask():
-    batch = random_batch(0, rows=2, length=130)
-    mask = visible(
-        batch.sequence_ids, batch.reach, batch.sequence_ids, like=torch.zeros(1, dtype=torch.bfloat16), head_size=64
-    )
-    assert torch.equal(mask, dense(batch))
+def test_a_cpu_attends_with_a_mask_or_adds_it_where_products_are_narrow():
+    batch, longer = random_batch(0, rows=2, length=130), random_batch(0, rows=2, length=520)
+
+    def mask(batch, dtype=torch.float32):
+        like = torch.zeros(1, dtype=dtype)
+        return visible(batch.sequence_ids, batch.reach, batch.sequence_ids, like=like, head_size=64)
+
+    assert torch.equal(mask(batch), dense(batch))
+    assert torch.equal(mask(longer, torch.bfloat16), dense(longer))  # too long for products of whole matrices
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(mask(batch, torch.float64), dense(batch))
+        under_autocast = mask(batch)
+    for added in (under_autocast, mask(batch, torch.bfloat16)):
+        assert added.dtype == torch.bfloat16
+        assert torch.equal(added == 0, dense(batch))
+        assert torch.equal(added == -torch.inf, ~dense(batch))
 
 
 def test_a_gpu_attends_in_blocks_unless_there_is_a_cache(monkeypatch):

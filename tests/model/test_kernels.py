@@ -6,9 +6,10 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn import functional
 
 from bothways.batch import Target, collate, join, row
+from bothways.model import kernels
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks
+from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks, in_blocks
 
 CPU = torch.device("cpu")
 CONFIG = TransformerConfig(
@@ -80,6 +81,51 @@ def test_no_chunk_stores_more_logits_than_asked(monkeypatch):
     assert sizes == [9, 9, 5]
 
 
+@pytest.mark.parametrize("rows", [7, 20, 100])
+def test_positions_without_a_value_do_not_count(rows):
+    (hidden_states, weight, bias), value = inputs(torch.float64)
+    wanted = cross_entropy_in_chunks(hidden_states[:20], weight, bias, value[:20])
+    given = cross_entropy_in_chunks(hidden_states, weight, bias, value[:20], rows=rows)
+    torch.testing.assert_close(given, wanted)
+    tensors = hidden_states, weight, bias
+    gradients = torch.autograd.grad(given, tensors)
+    torch.testing.assert_close(gradients, torch.autograd.grad(wanted, tensors))
+    assert gradients[0][20:].abs().sum() == 0 < gradients[0][:20].abs().min()
+
+
+def test_few_logits_at_a_time_are_turned_into_slopes(monkeypatch):
+    sizes, log_softmax = [], torch.Tensor.log_softmax
+
+    def counted(some, *settings, **named):
+        sizes.append(len(some))
+        return log_softmax(some, *settings, **named)
+
+    monkeypatch.setattr(torch.Tensor, "log_softmax", counted)
+    monkeypatch.setitem(kernels.LOGITS_IN_CACHE, "cpu", 4 * 37)
+    tensors, value = inputs(torch.float32)
+    cross_entropy_in_chunks(*tensors, value[:22], rows=9).backward()
+    assert sizes == [4, 4, 1, 4, 4, 1, 4]
+
+
+def test_products_of_a_cpu_have_few_sizes(monkeypatch):
+    reader, hidden_states, sizes = (
+        Model(CONFIG, {"language_model": 0}).heads["language_model"],
+        torch.randn(200, 16),
+        [],
+    )
+    for count in (0, 1, 63, 64, 65, 130):
+        index, value = torch.arange(count), torch.randint(40, (count,))
+        wanted = plain(hidden_states[:count], reader.decoder.weight, None, value)
+        with monkeypatch.context() as patch:
+            linear = functional.linear
+            patch.setattr(
+                functional, "linear", lambda *parts, linear=linear: sizes.append(len(parts[0])) or linear(*parts)
+            )
+            torch.testing.assert_close(reader.cross_entropy(hidden_states, index, value), wanted)
+    assert sizes == [64, 64, 64, 128, 192]
+    assert in_blocks(torch.tensor([5, 7])).tolist() == [5, 7] + [5] * 62
+
+
 def make_batch(seed, *, length=16):
     """Return two rows with another number of targets, and other sequences, for every seed."""
     rng = torch.Generator().manual_seed(seed)
@@ -102,15 +148,17 @@ def gradients(model, batch):
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def test_twenty_steps_with_other_targets_compile_once():
+@pytest.mark.parametrize("narrow", [False, True])
+def test_twenty_steps_with_other_targets_compile_once(narrow):
     torch._dynamo.reset()
     model, counter = Model(CONFIG, {"language_model": 0}).train(), CompileCounter()
     compiled = Compiled(model.transformer.layers, backend=counter)
     for seed in range(20):
         batch = make_batch(seed)
-        expected = gradients(model, batch)
-        with compiled:
-            given = gradients(model, batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            expected = gradients(model, batch)
+            with compiled:
+                given = gradients(model, batch)
         torch.testing.assert_close(given, expected)
     assert counter.frame_count == 1
 

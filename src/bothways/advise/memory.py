@@ -79,7 +79,7 @@ def compute_memory(
         gradients=parameters * _NUMBER,
         optimizer=_NUMBER * (2 * parameters - (matrices if muon else 0)),
         activations=round(tokens * _kept_per_token(experiment, size, device)),
-        logits=_of_logits(round(tokens * workload.predicted_share), experiment, copy, device),
+        logits=_of_logits(round(tokens * workload.predicted_share), experiment, size, device),
         # The momentum ahead, stacked by shape, and three products of an iteration.
         update=matrices * (2 * _NUMBER + 3 * size) if muon else 0,
         # The scores in float32 and their log-probabilities.
@@ -100,9 +100,7 @@ def _kept_per_token(experiment: Experiment, size: int, device: Literal["cpu", "c
     width, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_attention_heads * config.size_of_head, config.key_value_heads * config.size_of_head
     norms = 2 * 4 * width  # the normal form of what each norm reads
-    # Inputs of products. In bfloat16 each of q, k, v, up and gate casts its own copy of what it reads.
-    copies = (5 if config.gated else 4) if size == 2 else 2
-    inputs = copies * size * width + size * queries  # and of the output projection
+    inputs = 2 * size * width + size * queries  # of products: q, k and v read the same, up and gate too
     feed_forward = (4 if config.gated else 2) * size * inner
     heads = size * (queries + 2 * keys)
     if size == 2 and device == "cpu" and context <= LONGEST_WHOLE:
@@ -116,12 +114,18 @@ def _kept_per_token(experiment: Experiment, size: int, device: Literal["cpu", "c
     return float(config.num_hidden_layers * layer + (4 + size) * width)
 
 
-def _of_logits(targets: int, experiment: Experiment, copy: int, device: Literal["cpu", "cuda"]) -> int:
-    """Return the bytes of the logits of so many targets with their gradients; ``copy``: of each number beside float32."""
-    vocabulary, most = experiment.model.vocab_size, logits_at_once(device)
-    # Log-probabilities, their gradient and that of the logits in float32, and the latter as the product wants it.
-    at_once = min(targets * vocabulary, most) * (3 * 4 + copy)
-    return at_once + (_NUMBER * vocabulary * experiment.model.hidden_size if targets * vocabulary > most else 0)
+def _of_logits(targets: int, experiment: Experiment, size: int, device: Literal["cpu", "cuda"]) -> int:
+    """Return the bytes of the logits of so many targets, with what becomes the gradient of the head.
+
+    Args:
+        targets: of a micro-batch.
+        experiment: its model.
+        size: bytes of the numbers that are multiplied.
+        device: decides how many logits there are at once, and how many log-probabilities: on a CPU next to none.
+    """
+    vocabulary, copy = experiment.model.vocab_size, size if size == 2 else 0  # beside what is in float32
+    at_once = min(targets * vocabulary, logits_at_once(device)) * (size + (_NUMBER if device == "cuda" else 0))
+    return at_once + (_NUMBER + copy) * vocabulary * experiment.model.hidden_size
 
 
 def disk_bytes(experiment: Experiment, workload: Workload) -> int:

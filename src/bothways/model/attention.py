@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from bothways.batch import Attention
-from bothways.model.kernels import attends_in_blocks
+from bothways.model.kernels import attends_in_blocks, dtype_of_products
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-Mask = Union[Tensor, "BlockMask"]  # who may see whom: bool [B, 1, T, S], or the blocks of a GPU
+# Who may see whom, [B, 1, T, S]: true, or 0 to be added to the scores where others have -inf; or the blocks of a GPU.
+Mask = Union[Tensor, "BlockMask"]
 
 LONGEST_WHOLE = 512  # keys up to which a CPU attends by whole matrix products
 
@@ -54,7 +55,9 @@ def visible(
     dropout: float = 0.0,
     window: int | None = None,
 ) -> Mask:
-    """Return who may see whom in the form that ``attend`` is fastest with: blocks on a GPU, else ``attention_mask``.
+    """Return who may see whom in the form that ``attend`` is fastest with.
+
+    Those are blocks on a GPU, what to add to scores on a CPU that multiplies whole matrices, or else ``attention_mask``.
 
     Args:
         query_sequence_ids: [B, T].
@@ -70,7 +73,22 @@ def visible(
         from bothways.model.kernels_flex import block_mask
 
         return block_mask(query_sequence_ids, reach, window=window)
-    return attention_mask(query_sequence_ids, reach, key_sequence_ids, window=window)
+    mask = attention_mask(query_sequence_ids, reach, key_sequence_ids, window=window)
+    return to_add(mask) if attends_by_whole_products(like, keys=mask.shape[-1]) else mask
+
+
+def to_add(mask: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Return what to add to scores where a mask is true, 0, and where it is not, -inf."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
+
+
+def attends_by_whole_products(like: Tensor, *, keys: int) -> bool:
+    """Return whether attention is fastest by products of whole matrices.
+
+    On a CPU the fused kernel multiplies small tiles; whole products are two to three times faster until the weights
+    [B, H, T, S] no longer fit the cache (docs/experiments.md).
+    """
+    return like.device.type == "cpu" and dtype_of_products(like) == torch.bfloat16 and keys <= LONGEST_WHOLE
 
 
 def default_reach(sequence_ids: Tensor, attention: Attention) -> Tensor:
@@ -107,13 +125,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout: float
 
         return attend_in_blocks(query, key, value, mask)
     key, value = _share_heads(query, key), _share_heads(query, value)
-    # On a CPU the fused kernel multiplies small tiles; whole products are two to three times faster until the weights
-    # [B, H, T, S] no longer fit the cache (docs/experiments.md).
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[-2] <= LONGEST_WHOLE:
-        hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -math.inf)
+    if mask.dtype != torch.bool:
         scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-        weights = (scores + hidden).softmax(dim=-1)
-        return functional.dropout(weights, dropout) @ value
+        return functional.dropout((scores + mask).softmax(dim=-1), dropout) @ value
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 

@@ -15,7 +15,7 @@ from bothways.batch import Batch
 from bothways.errors import unknown
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
-from bothways.model.kernels import cross_entropy_in_chunks, logits_at_once
+from bothways.model.kernels import cross_entropy_in_chunks, in_blocks
 from bothways.model.pace import Pace
 from bothways.model.transformer import Transformer, initialize, make_norm
 
@@ -44,7 +44,7 @@ class LanguageModelHead(nn.Module):
 
     def cross_entropy(self, hidden_states: Tensor, index: Tensor, value: Tensor) -> Tensor:
         """Return the cross-entropy summed over the indexed positions of [N, C], without storing all their logits."""
-        transformed = self.transform(hidden_states[index])
+        transformed = self.transform(hidden_states[in_blocks(index)])
         return cross_entropy_in_chunks(transformed, self.decoder.weight, self.decoder.bias, value)
 
 
@@ -254,8 +254,7 @@ class Model(nn.Module):
         Logits of a vocabulary are never stored all together where there are more than ``logits_at_once``.
         """
         target, reader = batch.targets[head], self.heads[head]
-        most = logits_at_once(hidden_states.device.type)
-        if isinstance(reader, LanguageModelHead) and len(target.value) * reader.decoder.out_features > most:
+        if isinstance(reader, LanguageModelHead):
             return reader.cross_entropy(hidden_states.flatten(0, 1), target.index, target.value)
         return functional.cross_entropy(self.read(head, hidden_states, batch), target.value, reduction="sum")
 

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Logits at a time; where a loss has more, it is made in parts. 2**26 are 256 MiB in float32, four times that with gradients. A
-# CPU has smaller parts: large blocks that come and go leave holes in its memory (docs/experiments.md).
-LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**26}
+# Logits of a loss that are stored at a time: 2**26 are 256 MiB in float32. A CPU has smaller parts: large blocks that come and
+# go leave holes in its memory. It also takes the softmax of few at a time, which stay in its cache, and multiplies matrices of
+# few different sizes, since each new one is compiled, and kept (docs/experiments.md).
+LOGITS_AT_ONCE = {"cpu": 2**24, "cuda": 2**26}
+LOGITS_IN_CACHE = {"cpu": 2**18}  # elsewhere all that are stored
+POSITIONS_IN_BLOCK = {"cpu": 64}  # elsewhere 1
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
 
@@ -28,6 +31,13 @@ def can_compile(device: torch.device) -> bool:
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def dtype_of_products(factor: Tensor) -> torch.dtype:
+    """Return the dtype in which matrix products of a tensor are computed: under autocast that of autocast."""
+    kind = factor.device.type
+    cast = torch.is_autocast_enabled(kind) and factor.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if cast else factor.dtype
+
+
 def attends_in_blocks(like: Tensor, *, length: int, head_size: int, dropout: float) -> bool:
     """Return whether attention by blocks can be used, and is faster than with a mask.
 
@@ -37,11 +47,9 @@ def attends_in_blocks(like: Tensor, *, length: int, head_size: int, dropout: flo
         head_size: D.
         dropout: of attention weights; the kernel for blocks has none.
     """
-    if like.device.type != "cuda" or dropout > 0:
+    if like.device.type != "cuda" or dropout > 0 or not fits_in_blocks(length, head_size):
         return False
-    cast = torch.is_autocast_enabled("cuda")
-    dtype = torch.get_autocast_dtype("cuda") if cast else like.dtype
-    return fits_in_blocks(length, head_size) and dtype in (torch.bfloat16, torch.float16) and can_compile(like.device)
+    return dtype_of_products(like) in (torch.bfloat16, torch.float16) and can_compile(like.device)
 
 
 def fits_in_blocks(length: int, head_size: int) -> bool:
@@ -82,6 +90,12 @@ def logits_at_once(kind: str) -> int:
     return LOGITS_AT_ONCE.get(kind, LOGITS_AT_ONCE["cuda"])
 
 
+def in_blocks(index: Tensor) -> Tensor:
+    """Return the index [n], its first one repeated until there are as many as suit the matrix products of its device."""
+    block = POSITIONS_IN_BLOCK.get(index.device.type, 1)
+    return torch.cat([index, index[:1].expand(-len(index) % block)])
+
+
 def cross_entropy_in_chunks(
     hidden_states: Tensor, weight: Tensor, bias: Tensor | None, value: Tensor, *, rows: int | None = None
 ) -> Tensor:
@@ -91,7 +105,7 @@ def cross_entropy_in_chunks(
     whole logits are: products in the dtype of the hidden states (under autocast that of autocast), sums in float32 or better.
 
     Args:
-        hidden_states: [n, C].
+        hidden_states: [m, C], m at least n; those from the n-th on do not count.
         weight: [V, C].
         bias: [V] or None.
         value: [n] of int64.
@@ -99,8 +113,7 @@ def cross_entropy_in_chunks(
     Returns:
         Scalar, in float32 or better.
     """
-    kind = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_states.dtype
+    kind, dtype = hidden_states.device.type, dtype_of_products(hidden_states)
     rows = rows or max(1, logits_at_once(kind) // len(weight))
     with torch.autocast(kind, enabled=False):
         total: Tensor = _CrossEntropyInChunks.apply(  # type: ignore[no-untyped-call]
@@ -135,13 +148,10 @@ class _CrossEntropyInChunks(torch.autograd.Function):
         total = torch.zeros((), device=hidden_states.device, dtype=wide)
         for start in range(0, len(value), rows):
             part = slice(start, start + rows)
-            logits = functional.linear(hidden_states[part], weight, bias).to(wide)
-            normalizer = logits.logsumexp(-1, keepdim=True)
-            total += (normalizer - logits.gather(1, value[part, None])).sum()
+            logits = functional.linear(hidden_states[part], weight, bias)
+            total += _turn_into_slopes(logits, value[part], wide)
             if any(needed):
-                slope = logits.sub_(normalizer).exp_()
-                slope.scatter_add_(1, value[part, None], torch.full_like(normalizer, -1))
-                _add_gradients(gradients, hidden_states[part], weight, slope, part)
+                _add_gradients(gradients, hidden_states[part], weight, logits, part)
         context.save_for_backward(*gradients)
         return total
 
@@ -152,17 +162,30 @@ class _CrossEntropyInChunks(torch.autograd.Function):
         return (*scaled, None, None, None)
 
 
+def _turn_into_slopes(logits: Tensor, value: Tensor, wide: torch.dtype) -> Tensor:
+    """Return the loss L of [rows, V] logits, in a wide dtype, and put dL/dlogits in their place; rows without value have 0."""
+    total = torch.zeros((), device=logits.device, dtype=wide)
+    at_once = max(1, LOGITS_IN_CACHE.get(logits.device.type, logits.numel()) // logits.shape[1])
+    for start in range(0, len(value), at_once):
+        said = value[start : start + at_once, None]
+        some = logits[start : start + len(said)]
+        logs = some.log_softmax(-1, dtype=wide)
+        total -= logs.gather(1, said).sum()
+        some.copy_(logs.exp_().scatter_add_(1, said, torch.full_like(logs[:, :1], -1)))
+    logits[len(value) :] = 0
+    return total
+
+
 def _add_gradients(
-    gradients: list[Tensor | None], hidden_states: Tensor, weight: Tensor, slope: Tensor, part: slice
+    gradients: list[Tensor | None], hidden_states: Tensor, weight: Tensor, slopes: Tensor, part: slice
 ) -> None:
-    """Add what one chunk gives to the gradients of hidden states, weight and bias; ``slope`` is [rows, V]."""
+    """Add what one chunk gives to the gradients of hidden states, weight and bias; ``slopes`` are [rows, V]."""
     for_hidden_states, for_weight, for_bias = gradients
-    narrow = slope.to(hidden_states.dtype)
     if for_hidden_states is not None:
-        for_hidden_states[part] = narrow @ weight
-    if for_weight is not None and narrow.dtype == for_weight.dtype:
-        for_weight.addmm_(narrow.T, hidden_states)
+        for_hidden_states[part] = slopes @ weight
+    if for_weight is not None and slopes.dtype == for_weight.dtype:
+        for_weight.addmm_(slopes.T, hidden_states)
     elif for_weight is not None:
-        for_weight += narrow.T @ hidden_states
+        for_weight += slopes.T @ hidden_states
     if for_bias is not None:
-        for_bias += slope.sum(0)
+        for_bias += slopes.sum(0, dtype=for_bias.dtype)

@@ -18,6 +18,7 @@ from bothways.batch import Batch
 from bothways.model.attention import Mask, attend, visible
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
+from bothways.model.kernels import dtype_of_products
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -125,6 +126,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask, rotation: Rotation | None, cache: Cache | None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
+        x = x.to(dtype_of_products(x))  # once, and not in each of the three products
         query = self.q_norm(self.split_heads(self.q_proj(x)))
         key = self.k_norm(self.split_heads(self.k_proj(x)))
         value = self.split_heads(self.v_proj(x))
@@ -157,6 +159,7 @@ class FeedForward(nn.Module):
 
     def activate(self, x: Tensor) -> Tensor:
         """[B, T, C] to [B, T, intermediate_size]."""
+        x = x.to(dtype_of_products(x))
         up = self.up_proj(x)
         match self.activation:
             case "swiglu":
