@@ -33,9 +33,9 @@ class Memory:
         activations: what the forward pass keeps for the backward pass, of one micro-batch.
         logits: scores of the vocabulary for the predicted tokens of one micro-batch, with their gradients.
         update: what the optimizer needs while it takes a step; the activations have gone by then.
-        evaluation: scores of the vocabulary for one micro-batch of held-out text.
+        evaluation: scores of the vocabulary for held-out text, as many as there are at once.
         keeps_pieces: whether freed memory stays with the process in pieces that what is larger does not fit into, as a CPU's
-            does (``keep_freed_memory``): evaluation then adds to what training has taken.
+            does (``keep_freed_memory``): about as much again as a step needs.
     """
 
     program: int
@@ -53,7 +53,7 @@ class Memory:
         """The most that the process holds."""
         lasting = self.program + self.weights + self.gradients + self.optimizer
         passing = max(self.activations + self.logits, self.update)
-        return lasting + (passing + self.evaluation if self.keeps_pieces else max(passing, self.evaluation))
+        return lasting + max((2 if self.keeps_pieces else 1) * passing, self.evaluation)
 
 
 def compute_memory(
@@ -83,7 +83,7 @@ def compute_memory(
         # The momentum ahead, stacked by shape, and three products of an iteration.
         update=matrices * (2 * _NUMBER + 3 * size) if muon else 0,
         # The scores in float32 and their log-probabilities.
-        evaluation=round(evaluated * read) * vocabulary * (2 * 4 + copy),
+        evaluation=min(round(evaluated * read) * vocabulary, logits_at_once(device)) * (2 * 4 + copy),
         keeps_pieces=device == "cpu",
     )
 

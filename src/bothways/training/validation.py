@@ -10,6 +10,7 @@ from bothways.batch import Batch
 from bothways.metrics.bits_per_byte import bits_per_byte
 from bothways.metrics.perplexity import perplexity
 from bothways.model.heads import Model
+from bothways.model.kernels import logits_at_once
 from bothways.training.distributed import current
 from bothways.training.machine import Precision, autocast
 
@@ -36,16 +37,19 @@ def validate(
     nats: dict[str, float] = {}
     correct: dict[str, int] = {}
     count: dict[str, int] = {}
-    group = current()
+    group, at_once = current(), max(1, logits_at_once(model.device.type) // model.config.vocab_size)
     for batch in batches[group.rank :: group.size]:
         batch = batch.to(model.device)
         with autocast(precision, model.device):
             hidden_states = model(batch)
-            logits = {head: model.read(head, hidden_states, batch) for head in batch.targets}
         for head, target in batch.targets.items():
-            total = functional.cross_entropy(logits[head], target.value, reduction="sum")
-            nats[head] = nats.get(head, 0.0) + float(total)
-            correct[head] = correct.get(head, 0) + int((logits[head].argmax(-1) == target.value).sum())
+            for index, value in zip(
+                *(torch.split(part, at_once) for part in (target.index, target.value)), strict=True
+            ):
+                with autocast(precision, model.device):
+                    logits = model.read(head, hidden_states, batch, index)
+                nats[head] = nats.get(head, 0.0) + float(functional.cross_entropy(logits, value, reduction="sum"))
+                correct[head] = correct.get(head, 0) + int((logits.argmax(-1) == value).sum())
             count[head] = count.get(head, 0) + len(target.value)
     model.train(was_training)
     if not group.alone:
