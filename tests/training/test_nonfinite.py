@@ -181,6 +181,23 @@ def test_going_back_takes_the_checkpoint_and_other_data(fit, fresh, causal, tmp_
     assert trained.tokens == sum(read)  # what was read is counted, as the time is that it took
 
 
+def test_the_best_model_stays_the_best_where_training_went_back_behind_it(
+    make_model, causal, adamw, settings, fresh, tmp_path
+):
+    objective, losses = Spoilt(causal, {PARTS * 4 + 2}, math.nan), iter([5.0, 4.0, 3.0, 1.0, 2.5, 2.0, 2.2, 2.1, 1.5])
+
+    def trainer():  # the fourth step is the best; the fifth is spoilt, and goes back to the third
+        evaluate = {"evaluate": lambda _: {"loss": next(losses)}}
+        return Trainer(settings(on_nonfinite="rewind", evaluate_every=1), adamw, run=Run(folder=tmp_path), **evaluate)
+
+    trained = trainer().fit(make_model(), fresh(), objective)
+    assert [figures["step"] for figures in trained.evaluations] == list(range(1, 9))
+    assert trained.evaluations[3] == {"step": 4, "loss": 2.5}
+    assert trained.best == {"step": 4, "loss": 1.0}
+    again = trainer().fit(make_model(), fresh(), objective, resume=True)
+    assert again.best == trained.best
+
+
 def test_before_the_first_save_there_is_the_beginning_to_go_back_to(fit, tmp_path):
     _, trained = fit(tmp_path / "back", calls_of(1), on_nonfinite="rewind")
     assert (trained.steps, trained.rewinds) == (8, 1)

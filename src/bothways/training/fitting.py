@@ -91,7 +91,7 @@ class Fitting(Resumable):
             seconds=self.seconds,
             flops=self.flops,
             evaluations=self.evaluations,
-            best=self.best_evaluation(),
+            best=self.best_evaluation or next(iter(self.evaluations[-1:]), {}),
             curve=self.curve,
             warnings=self.warnings,
             skipped=self.skipped,
@@ -227,7 +227,7 @@ class Fitting(Resumable):
             raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
         record = {"from": self.step, **record}
         cost = {"tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
-        kept = {"rewinds": rewinds, "best": self.best, **cost}
+        kept = {"rewinds": rewinds, "best": self.best, "best_evaluation": self.best_evaluation, **cost}
         self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
         if "step" in (place := self.batches.position):  # what grows is what it was there
             self.batches.seek({**place, "step": self.step})
@@ -303,11 +303,6 @@ class Fitting(Resumable):
         better = self.best is None or (value < self.best if direction == "min" else value > self.best)
         if better and math.isfinite(value):
             self.save_best(value)
-
-    def best_evaluation(self) -> dict[str, float]:
-        """Return the evaluation by which the best model was chosen; the last one where none was, or it was gone back on."""
-        chosen = [each for each in self.evaluations if each[self.given.monitor[0]] == self.best]
-        return next(iter([*chosen, *self.evaluations[-1:]]), {})
 
     # Checkpoints.
 

@@ -29,7 +29,7 @@ from bothways.training.states import GoingOn, numbers, plain, refuse_difference
 # What a checkpoint remembers of a fit beside its tensors and the position of the batches: attributes of Resumable.
 REMEMBERED = (
     *("step", "tokens", "seconds", "flops", "best", "skipped", "skipped_in_a_row", "rewinds"),
-    *("evaluations", "curve", "warnings"),
+    *("evaluations", "best_evaluation", "curve", "warnings"),
 )
 
 
@@ -46,6 +46,7 @@ class Resumable:
         self.seconds = self.flops = 0.0
         self.best: float | None = None
         self.evaluations: list[dict[str, float]] = []
+        self.best_evaluation: dict[str, float] = {}  # by which the best model was chosen
         self.curve: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []
         self.measured_anew = False  # since it was taken up again, evaluations are others than before
@@ -57,7 +58,7 @@ class Resumable:
         except OutOfDiskError as error:
             progress.note(f"{error}; training goes on")
         else:
-            self.best = value
+            self.best, self.best_evaluation = value, self.evaluations[-1]
 
     def save_weights(self, name: str) -> None:
         """Save the model alone, without what training needs, as ``best`` or ``last``."""
@@ -121,7 +122,7 @@ class Resumable:
 
     def measure_anew(self, run: Run) -> None:
         """Let the evaluations to come be compared with each other alone; the best model so far gets another name."""
-        self.best, self.evaluations, self.measured_anew = None, [], True
+        self.best, self.best_evaluation, self.evaluations, self.measured_anew = None, {}, [], True
         self.group.first_only(lambda: _keep_old_best(run, self.step))
 
     def become(self, loaded: Loaded | None, kept: Mapping[str, Any]) -> None:
@@ -134,6 +135,7 @@ class Resumable:
         state = {name: value for name, value in ((loaded and loaded.state) or {}).items() if name in REMEMBERED}
         state = self.group.share(state)
         state["evaluations"] = [numbers(figures) for figures in state["evaluations"]]
+        state["best_evaluation"] = numbers(state.get("best_evaluation", {}))  # unknown to older checkpoints
         for name, value in {**state, **kept}.items():
             setattr(self, name, value)
         if loaded:

@@ -92,8 +92,8 @@ class Trained:
         seconds: of training, evaluation and saving left out.
         flops: floating point operations of all steps; 0 where nobody counts them.
         evaluations: each evaluation's figures, with its ``step``.
-        best: that of them by which the best model was chosen, or the last one, where training went back behind that; empty
-            where nothing was evaluated.
+        best: the one by which the best model was chosen, though training went back behind it; the last one where none was;
+            empty where nothing was evaluated.
         curve: step, tokens, seconds, losses, norm of the gradients before clipping and learning rate, now and then.
         warnings: what a doctor found: ``step``, ``name`` and ``text``, each name once.
         skipped: non-finite steps that were left out.
