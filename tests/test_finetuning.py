@@ -121,6 +121,11 @@ def test_settings_of_pretraining_are_refused(name):
         Finetuning().override([f"training.{name}={value}"]).check_used()
 
 
+def test_they_are_refused_when_a_model_is_fine_tuned(task, loaded):
+    with pytest.raises(UserError, match="training.row_length is for pretraining alone"):
+        finetune_model(task, loaded, make_examples(4), settings=Finetuning().override(["training.row_length=512"]))
+
+
 @pytest.mark.parametrize("calls", [3, 14])
 def test_an_interrupted_run_goes_on_exactly(loaded, task, tmp_path, monkeypatch, calls):
     examples, start = make_examples(50), loaded.folder

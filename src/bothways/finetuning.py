@@ -105,7 +105,10 @@ def finetune_model(
             otherwise, and at the end; without it the last one is kept.
         run: where to save, after every epoch unless ``training.save_every`` says otherwise, and at the end.
         resume: go on with an interrupted run.
+    Raises:
+        UserError: a setting is one that only pretraining looks at.
     """
+    settings.check_used()
     rows = render_all(task, loaded, train)
     micro = None if task.PACKS_ALL else settings.training.micro_batch_tokens
     batches = ExampleBatches(rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=micro)
