@@ -122,7 +122,7 @@ def test_settings_of_pretraining_are_refused(name):
 
 
 def test_they_are_refused_when_a_model_is_fine_tuned(task, loaded):
-    with pytest.raises(UserError, match="training.row_length is for pretraining alone"):
+    with pytest.raises(UserError, match="row_length is for pretraining alone"):
         finetune_model(task, loaded, make_examples(4), settings=Finetuning().override(["training.row_length=512"]))
 
 

@@ -11,7 +11,7 @@ from bothways.batch import Target, collate, join, row
 from bothways.model import kernels
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks, in_blocks
+from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks, dtype_of_products, in_blocks
 
 CPU = torch.device("cpu")
 CONFIG = TransformerConfig(
@@ -107,6 +107,14 @@ def test_few_logits_at_a_time_are_turned_into_slopes(monkeypatch):
     tensors, value = inputs(torch.float32)
     cross_entropy_in_chunks(*tensors, value[:22], rows=9).backward()
     assert sizes == [4, 4, 1, 4, 4, 1, 4]
+
+
+def test_the_dtype_of_products():
+    wide, widest = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    assert dtype_of_products(wide) == dtype_of_products(torch.zeros(1, device="meta")) == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert dtype_of_products(wide) == torch.bfloat16
+        assert dtype_of_products(widest) == (widest @ widest).dtype == torch.float64
 
 
 def test_products_of_a_cpu_have_few_sizes(monkeypatch):

@@ -34,7 +34,7 @@ def can_compile(device: torch.device) -> bool:
 def dtype_of_products(factor: Tensor) -> torch.dtype:
     """Return the dtype in which matrix products of a tensor are computed: under autocast that of autocast."""
     kind = factor.device.type
-    cast = torch.is_autocast_enabled(kind) and factor.dtype != torch.float64
+    cast = kind != "meta" and torch.is_autocast_enabled(kind) and factor.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if cast else factor.dtype
 
 
