@@ -18,8 +18,8 @@ help: ## list what there is
 demo: $(VENV)/.ready ## pretrain, fine-tune and measure a GPT and a BERT, and open the report; ARGS="--minutes 30"
 	$(BIN)/bothways demo $(ARGS)
 
-test: $(VENV)/.ready-dev ## run the tests; ARGS="-k name"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.ready-dev ## run the tests, a file on each core; ARGS="-k name"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.ready-dev ## run the slow tests too; DATA_DIR=folder adds those on real data sets
 	$(BIN)/python -m pytest --slow $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(ARGS)
