@@ -11,7 +11,7 @@ from bothways.batch import Target, collate, join, row
 from bothways.model import kernels
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
-from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks, dtype_of_products, in_blocks
+from bothways.model.kernels import Compiled, can_compile, cross_entropy_in_chunks, dtype_of_products, filled_up
 
 CPU = torch.device("cpu")
 CONFIG = TransformerConfig(
@@ -118,22 +118,16 @@ def test_the_dtype_of_products():
 
 
 def test_products_of_a_cpu_have_few_sizes(monkeypatch):
-    reader, hidden_states, sizes = (
-        Model(CONFIG, {"language_model": 0}).heads["language_model"],
-        torch.randn(200, 16),
-        [],
-    )
+    reader = Model(CONFIG, {"language_model": 0}).heads["language_model"]
+    hidden_states, sizes, linear = torch.randn(200, 16), [], functional.linear
     for count in (0, 1, 63, 64, 65, 130):
         index, value = torch.arange(count), torch.randint(40, (count,))
         wanted = plain(hidden_states[:count], reader.decoder.weight, None, value)
         with monkeypatch.context() as patch:
-            linear = functional.linear
-            patch.setattr(
-                functional, "linear", lambda *parts, linear=linear: sizes.append(len(parts[0])) or linear(*parts)
-            )
+            patch.setattr(functional, "linear", lambda *parts: sizes.append(len(parts[0])) or linear(*parts))
             torch.testing.assert_close(reader.cross_entropy(hidden_states, index, value), wanted)
     assert sizes == [64, 64, 64, 128, 192]
-    assert in_blocks(torch.tensor([5, 7])).tolist() == [5, 7] + [5] * 62
+    assert filled_up(torch.tensor([5, 7])).tolist() == [5, 7] + [5] * 62
 
 
 def make_batch(seed, *, length=16):

@@ -15,7 +15,7 @@ from bothways.batch import Batch
 from bothways.errors import unknown
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
-from bothways.model.kernels import cross_entropy_in_chunks, in_blocks
+from bothways.model.kernels import cross_entropy_in_chunks, filled_up
 from bothways.model.pace import Pace
 from bothways.model.transformer import Transformer, initialize, make_norm
 
@@ -44,7 +44,7 @@ class LanguageModelHead(nn.Module):
 
     def cross_entropy(self, hidden_states: Tensor, index: Tensor, value: Tensor) -> Tensor:
         """Return the cross-entropy summed over the indexed positions of [N, C], without storing all their logits."""
-        transformed = self.transform(hidden_states[in_blocks(index)])
+        transformed = self.transform(hidden_states[filled_up(index)])
         return cross_entropy_in_chunks(transformed, self.decoder.weight, self.decoder.bias, value)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 # few different sizes, since each new one is compiled, and kept (docs/experiments.md).
 LOGITS_AT_ONCE = {"cpu": 2**24, "cuda": 2**26}
 LOGITS_IN_CACHE = {"cpu": 2**18}  # elsewhere all that are stored
-POSITIONS_IN_BLOCK = {"cpu": 64}  # elsewhere 1
+POSITIONS_ARE_MULTIPLES_OF = {"cpu": 64}  # elsewhere 1
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
 
@@ -92,10 +92,10 @@ def logits_at_once(kind: str) -> int:
     return LOGITS_AT_ONCE.get(kind, LOGITS_AT_ONCE["cuda"])
 
 
-def in_blocks(index: Tensor) -> Tensor:
+def filled_up(index: Tensor) -> Tensor:
     """Return the index [n], its first one repeated until there are as many as suit the matrix products of its device."""
-    block = POSITIONS_IN_BLOCK.get(index.device.type, 1)
-    return torch.cat([index, index[:1].expand(-len(index) % block)])
+    multiple = POSITIONS_ARE_MULTIPLES_OF.get(index.device.type, 1)
+    return torch.cat([index, index[:1].expand(-len(index) % multiple)])
 
 
 def cross_entropy_in_chunks(
