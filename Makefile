@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
-# For the demo, the tests and the benchmarks: ARGS="--minutes 30" and the like. For test-all: DATA_DIR=folder.
+# For the demo, the tests and a benchmark: ARGS="--minutes 30" and the like. For test-all: DATA_DIR=folder.
 ARGS ?=
 DATA_DIR ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-engines lint format bench clean
@@ -36,8 +37,9 @@ format: $(VENV)/.ready-dev ## put style and format right where that can be done 
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready-dev ## run every benchmark in bench/
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+bench: $(VENV)/.ready-dev ## run a benchmark, BENCH=start ARGS="..."; without a name, say which there are
+	@if [ -n "$(BENCH)" ]; then $(BIN)/python "bench/$(BENCH).py" $(ARGS); else \
+		for script in bench/*.py; do printf '%-16s %s\n' "$$(basename "$$script" .py)" "$$(sed -n '1s/^"""//p' "$$script")"; done; fi
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

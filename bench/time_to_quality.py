@@ -243,7 +243,8 @@ def main() -> None:
         rows = run_ours(options, family, results, peers)
         done = kept(results, family, options.size)
         warn_of_sizes(family, done)
-        speeds = speed_table(done, lambda result, ours=experiment: operations(result, ours), peak)
+        vocab_size = experiment.model.vocab_size
+        speeds = speed_table(done, lambda result, size=vocab_size: operations(result, size), peak)
         title = f"## {family}-{options.size}, {options.minutes:g} minutes"
         print("\n".join(["", title, "", *ratio_table(rows), "", *speeds, ""]), flush=True)
         report[family] = {"ratios": rows, "arms": done}

@@ -40,14 +40,14 @@ def peer_config(family: str, shape: Mapping[str, int]) -> TransformerConfig:
     )
 
 
-def operations(result: Mapping[str, Any], experiment: Experiment) -> float:
-    """Return the floating point operations of a whole training; masked models need the vocabulary at hidden tokens only."""
-    ours, masked = result["peer"] == "bothways", result["family"] == "bert"
-    config = (
-        experiment.model
-        if ours
-        else peer_config(result["family"], shape_of(result["size"], experiment.model.vocab_size))
-    )
-    share = (experiment.objective.mask_share if ours else MASKED) if masked else 1.0
+def operations(result: Mapping[str, Any], vocab_size: int) -> float:
+    """Return the floating point operations of a whole training; masked models need the vocabulary at hidden tokens only.
+
+    Ours are counted step by step by the run itself, since its rows and the share of hidden tokens change on the way.
+    """
+    if result["peer"] == "bothways":
+        return float(result["flops"])
+    config = peer_config(result["family"], shape_of(result["size"], vocab_size))
     tokens = result["tokens"]
-    return training_flops(config, tokens=tokens, predicted=round(share * tokens), context=round(result["context"]))
+    predicted = round((MASKED if result["family"] == "bert" else 1.0) * tokens)
+    return training_flops(config, tokens=tokens, predicted=predicted, context=round(result["context"]))

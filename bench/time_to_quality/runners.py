@@ -16,6 +16,7 @@ from time_to_quality.corpus import KINDS, lay_out_nanogpt
 
 BLOCK, SEQUENCE = 256, 128  # tokens of context of a GPT and of a BERT
 NANOGPT_BATCH = 12
+TOO_SHORT = "will not do for one step"  # what our command says of a budget without room for a step
 # glibc keeps what is freed, as bothways has it do for itself.
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 _ITERATION = re.compile(r"iter (\d+): loss .*, time ([\d.]+)ms")
@@ -98,16 +99,16 @@ def run_ours(arm: Arm, bench: Bench, folder: Path, log: TextIO) -> dict[str, Any
     said = subprocess.run(command, env=bench.environment(), capture_output=True, text=True)
     process_seconds = time.perf_counter() - start
     log.write(said.stdout + said.stderr)
-    if "not enough for one step" in said.stderr:
+    if TOO_SHORT in said.stderr:
         raise TooShortError
     said.check_returncode()
     done = json.loads(said.stdout)
-    context = BLOCK if arm.family == "gpt" else SEQUENCE
+    state = json.loads((folder / "checkpoints" / f"step-{done['steps']}" / "state.json").read_text())
     names = ("seconds", "steps", "tokens", "parameters")
     return {
         **{name: done[name] for name in names},
         "process_seconds": process_seconds,
-        "context": context,
+        "flops": state["flops"],
         "model": str(folder / "last"),
     }
 

@@ -1,4 +1,4 @@
-"""bothways: pretrain, fine-tune, evaluate, explain and serve GPT and BERT language models from your own text.
+"""bothways: pretrain, fine-tune, evaluate and export GPT and BERT language models from your own text.
 
 Everything public is here and is imported when it is first asked for, so ``import bothways`` takes no time and no torch.
 """

@@ -47,6 +47,7 @@ class Row:
         reach: the last index of this row that the token may see.
         token_type_ids: BERT's segment (0 or 1), or None where the model has none.
         targets: head name to what it must predict.
+        omitted: tokens of the text that found no place in the row.
     """
 
     input_ids: NDArray[Any]
@@ -55,6 +56,7 @@ class Row:
     reach: NDArray[Any]
     token_type_ids: NDArray[Any] | None = None
     targets: Mapping[str, Target[NDArray[Any]]] = field(default_factory=dict)
+    omitted: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -84,6 +86,7 @@ def row(
     prefix: int = 0,
     token_type_ids: Sequence[int] | NDArray[Any] | None = None,
     targets: Mapping[str, Target[NDArray[Any]]] | None = None,
+    omitted: int = 0,
 ) -> Row:
     """Make the row of one sequence.
 
@@ -93,6 +96,7 @@ def row(
         prefix: in a causal sequence, how many leading tokens see each other fully (a prefix language model).
         token_type_ids: [T] or None.
         targets: head name to target.
+        omitted: tokens of the text that are not among these.
     """
     length = len(input_ids)
     assert attention == "causal" or prefix == 0, "a prefix means nothing in a bidirectional sequence"
@@ -106,6 +110,7 @@ def row(
         reach=np.maximum(index, seen - 1),
         token_type_ids=None if token_type_ids is None else np.asarray(token_type_ids, dtype=np.int64),
         targets=targets or {},
+        omitted=omitted,
     )
 
 
@@ -123,6 +128,7 @@ def join(rows: Sequence[Row]) -> Row:
         reach=np.concatenate([part.reach + start for part, start in zip(rows, starts, strict=True)]),
         token_type_ids=_join_token_types(rows),
         targets=_join_targets(rows, starts),
+        omitted=sum(part.omitted for part in rows),
     )
 
 

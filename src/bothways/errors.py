@@ -33,6 +33,10 @@ class UserError(BothwaysError, ValueError):
     exit_code = 2
 
 
+class UnwritableError(UserError):
+    """A place does not let itself be written; what was saved before is whole."""
+
+
 class DamagedFileError(BothwaysError):
     """A stored file does not hold what its manifest promises."""
 

@@ -139,6 +139,19 @@ def make_objective(experiment: Experiment, tokenizer: Tokenizer) -> Pretraining:
     )
 
 
+def check_vocabulary(experiment: Experiment, tokenizer: Tokenizer) -> None:
+    """Refuse a model that has no embedding for some tokens.
+
+    Raises:
+        UserError: it has none.
+    """
+    if experiment.model.vocab_size < len(tokenizer):
+        raise UserError(
+            f"model.vocab_size is {experiment.model.vocab_size}, and the data's tokenizer has {len(tokenizer)} tokens; set it "
+            "to as many or more, or leave it out"
+        )
+
+
 def _make_causal(tokenizer: Tokenizer) -> CausalLM:
     return CausalLM(bos_id=tokenizer.special_id("bos"), eos_id=tokenizer.special_id("eos"))
 

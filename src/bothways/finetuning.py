@@ -1,6 +1,5 @@
 """Fine-tuning: examples of a task and a model in, a better model out. The same trainer as pretraining."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -137,14 +136,13 @@ def finetune_model(
 
 
 def render_all(task: Task, loaded: Loaded, examples: Sequence[Example]) -> list[Row]:
-    """Return all examples as rows, and say how many are as long as the task and the model let them be."""
+    """Return all examples as rows, and say how much of them is cut off."""
     tokenizer, config = tokenizer_of(loaded), loaded.model.config
     rows = [task.render(example, tokenizer, config) for example in progress.track(examples, "Encoding examples")]
-    most = min(getattr(task, "max_length", math.inf), config.max_position_embeddings)
-    full = sum(len(row) == most for row in rows)
-    if full:
+    if cut := sum(row.omitted > 0 for row in rows):
+        omitted, read = sum(row.omitted for row in rows), sum(map(len, rows))
         progress.note(
-            f"{full} of {len(rows)} examples fill all {most} tokens that are read; what goes beyond is cut off"
+            f"Cut off: {omitted:,} tokens of {cut:,} of {len(rows):,} examples, which are too long; {read:,} tokens are read"
         )
     return rows
 

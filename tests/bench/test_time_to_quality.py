@@ -1,11 +1,15 @@
 """The parts of bench/time_to_quality.py that decide what its numbers mean."""
 
 import itertools
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bothways
 from bothways.text.shards import EncodedDocument, gather
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
@@ -125,3 +129,37 @@ def test_our_budgets_begin_at_a_fiftieth_and_none_is_a_quarter_longer_than_the_o
     assert budgets[0] == 0.2
     assert budgets[-1] >= 20
     assert all(after / before < 1.26 for before, after in itertools.pairwise(budgets))
+
+
+def test_a_run_of_ours_says_what_it_computed_and_one_without_room_for_a_step_is_told(tmp_path: Path) -> None:
+    from time_to_quality.arms import Arm
+    from time_to_quality.corpus import KINDS
+    from time_to_quality.operations import operations
+    from time_to_quality.runners import Bench, TooShortError, run
+
+    words = np.random.default_rng(0).choice(["river", "mountain", "engine", "kernel", "garden"], size=(40, 60))
+    (tmp_path / "text.txt").write_text("\n\n".join(" ".join(line) + "." for line in words))
+    data = bothways.prepare([tmp_path / "text.txt"], out=tmp_path / KINDS["gpt"], vocab_size=280, workers=1)
+    assert data is not None
+    small = (
+        "model.hidden_size=16",
+        "model.num_hidden_layers=1",
+        "model.intermediate_size=24",
+        "training.row_length=32",
+    )
+    bench = Bench(
+        work=tmp_path,
+        program=Path(sys.executable).with_name("bothways"),
+        checkout=None,
+        threads=1,
+        shapes={},
+        ids={},
+        settings=(*small, "training.batch_tokens=64"),
+    )
+    arm = Arm(family="gpt", size="tiny", peer="bothways", role="ours", minutes=0.02)
+    with (tmp_path / "log").open("w") as log:
+        result = run(arm, bench, tmp_path / "run", log)
+        state = json.loads((tmp_path / f"run/checkpoints/step-{result['steps']}/state.json").read_text())
+        assert operations({**arm.to_dict(), **result}, vocab_size=280) == state["flops"] > 0
+        with pytest.raises(TooShortError):
+            run(replace(arm, minutes=1e-9), bench, tmp_path / "none", log)

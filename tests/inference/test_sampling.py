@@ -79,6 +79,14 @@ def test_the_penalty_makes_seen_tokens_less_likely_once_each():
     assert logits.tolist() == [[2.0, -2.0, 3.0], [2.0, -2.0, 3.0]], "the caller's logits stay as they are"
 
 
+def test_what_ends_a_text_and_may_have_begun_it_is_spared():
+    logits, history = torch.tensor([[2.0, 2.0, 1.5]]), [[0, 1]]
+    assert penalize_repetition(logits, history, 2.0, spared={0}).tolist() == [[2.0, 1.0, 1.5]]
+    sampling = Sampling(repetition_penalty=2.0)
+    assert choose(logits, history, sampling, generators(0)).tolist() == [2]
+    assert choose(logits, history, sampling, generators(0), stop_ids={0}).tolist() == [0]
+
+
 def test_what_is_impossible_stays_so_under_a_penalty():
     assert penalize_repetition(torch.tensor([[-math.inf, 1.0]]), [[0]], 0.5)[0, 0] == -math.inf
 

@@ -10,6 +10,7 @@ TRUNKS = {
     "rotary": {},
     "grouped": {"num_key_value_heads": 2, "qk_norm": True, "head_size": 6},
     "learned": {"position": "learned", "norm": "layer", "activation": "gelu", "bias": True, "num_key_value_heads": 1},
+    "local": {"local_window": 2, "global_every": 2},
     "post": {"position": "learned", "norm_position": "post", "type_vocab_size": 2},
 }
 
@@ -88,6 +89,6 @@ def test_rows_leave_reorder_and_branch(make_model, kept):
 
 def test_a_full_cache_takes_no_more(make_model):
     cache = make_cache(make_model(), 2, 3)
-    cache.extend(torch.zeros(2, 3, dtype=torch.int64))
+    cache.extend(*torch.zeros(2, 2, 3, dtype=torch.int64))
     with pytest.raises(AssertionError, match="full"):
-        cache.extend(torch.zeros(2, 1, dtype=torch.int64))
+        cache.extend(*torch.zeros(2, 2, 1, dtype=torch.int64))

@@ -29,13 +29,17 @@ def test_the_end_of_a_long_prompt_is_what_both_training_and_writing_see(make_loa
     loaded = make_loaded("causal", {"language_model": 0}, max_position_embeddings=positions)
     config, task = loaded.model.config, Generation(max_new_tokens=new)
     prompt = task.prompt(LONG, loaded.tokenizer, config)
-    assert prompt[0] == loaded.tokenizer.special_id("bos")
-    assert prompt[1:] == tokens(loaded, LONG)[-len(prompt) + 1 :]
-    assert len(prompt) == positions - min(new, positions // 2)
+    assert prompt.ids[0] == loaded.tokenizer.special_id("bos")
+    whole = tokens(loaded, LONG)
+    assert prompt.ids[1:] == whole[-len(prompt.ids) + 1 :]
+    assert len(prompt.ids) == positions - min(new, positions // 2)
     row = task.render({"prompt": LONG, "text": LONG}, loaded.tokenizer, config)
-    assert row.input_ids.tolist()[: len(prompt)] == prompt
+    assert row.input_ids.tolist()[: len(prompt.ids)] == prompt.ids
     assert len(row) == positions
-    assert row.input_ids.tolist()[len(prompt) :] == tokens(loaded, LONG)[: positions - len(prompt)]
+    new = positions - len(prompt.ids)
+    assert row.input_ids.tolist()[len(prompt.ids) :] == whole[:new]
+    assert row.targets["language_model"].value.tolist() == whole[: new + 1]  # it goes on, and no end is learnt
+    assert row.omitted == 2 * len(whole) - (len(prompt.ids) - 1) - (new + 1)
 
 
 @pytest.mark.parametrize(("positions", "new"), SIZES)

@@ -27,7 +27,7 @@ def test_without_a_separator_words_ask_for_the_summary(loaded, monkeypatch):
     roles = {role: index for role, index in tokenizer.special_ids.items() if role != "sep"}
     monkeypatch.setattr(Tokenizer, "special_ids", roles)
     prompt = Summarization().prompt("the old river", tokenizer, loaded.model.config)
-    assert tokenizer.decode(prompt) == f"the old river{CUE}"
+    assert tokenizer.decode(prompt.ids) == f"the old river{CUE}"
 
 
 @pytest.mark.parametrize(("positions", "most_new"), [(48, 24), (16, 8), (200, 48)])
@@ -35,16 +35,19 @@ def test_the_beginning_of_a_long_passage_is_read_and_half_the_room_is_left(make_
     loaded = make_loaded("causal", {"language_model": 0}, max_position_embeddings=positions)
     tokenizer, config = loaded.tokenizer, loaded.model.config
     prompt = Summarization().prompt(LONG, tokenizer, config)
-    assert len(prompt) == positions - most_new
-    assert prompt[1:-1] == tokenizer.encode(LONG)[: len(prompt) - 2]
+    whole = tokenizer.encode(LONG.strip())
+    assert len(prompt.ids) == positions - most_new
+    assert prompt.ids[1:-1] == whole[: len(prompt.ids) - 2]
     row = Summarization().render({"text": LONG, "summary": LONG}, tokenizer, config)
     assert len(row) == positions
-    assert row.input_ids.tolist()[: len(prompt)] == prompt
+    assert row.input_ids.tolist()[: len(prompt.ids)] == prompt.ids
+    assert row.targets["language_model"].value.tolist() == whole[: most_new + 1]  # it goes on, and no end is learnt
+    assert row.omitted == 2 * len(whole) - (len(prompt.ids) - 2) - (most_new + 1)
 
 
 def test_max_length_bounds_the_passage_with_its_frame(make_loaded):
     loaded = make_loaded("causal", {}, max_position_embeddings=400)
-    assert len(Summarization(max_length=20).prompt(LONG, loaded.tokenizer, loaded.model.config)) == 20
+    assert len(Summarization(max_length=20).prompt(LONG, loaded.tokenizer, loaded.model.config).ids) == 20
 
 
 def test_a_model_that_reads_too_little_is_refused(make_loaded):

@@ -10,7 +10,7 @@ from bothways.inference.generate import generate
 from bothways.inference.sampling import GREEDY, Sampling
 from bothways.tasks.classification import Classification
 from bothways.tasks.retrieval import Retrieval
-from bothways.tasks.task import answer_row, check_examples, get_task, softmax, text_row, tokenizer_of, write
+from bothways.tasks.task import Prompt, answer_row, check_examples, get_task, softmax, text_row, tokenizer_of, write
 from bothways.text.reading.documents import Record
 
 SPECIAL = {"causal": ["<|endoftext|>"], "bidirectional": ["[CLS]", "[SEP]"]}
@@ -105,11 +105,18 @@ def test_a_text_without_tokens_needs_a_frame(make_loaded, monkeypatch):
 def test_an_answer_is_predicted_whole_with_its_end_and_the_prompt_is_not(tokenizers):
     tokenizer = tokenizers["causal"]
     begin, end = tokenizer.special_id("bos"), tokenizer.special_id("eos")
-    row = answer_row([begin, 7, 8], [20, 21], tokenizer)
+    row = answer_row(Prompt([begin, 7, 8], omitted=0), [20, 21], tokenizer, room=2)
     assert row.input_ids.tolist() == [begin, 7, 8, 20, 21]
     target = row.targets["language_model"]
     assert target.index.tolist() == [2, 3, 4]
     assert target.value.tolist() == [20, 21, end]
+
+
+def test_an_answer_that_is_cut_goes_on(tokenizers):
+    row = answer_row(Prompt([0, 7], omitted=5), [20, 21, 22, 23], tokenizers["causal"], room=2)
+    assert row.input_ids.tolist() == [0, 7, 20, 21]
+    assert row.targets["language_model"].value.tolist() == [20, 21, 22]
+    assert row.omitted == 5 + 1
 
 
 # Writing

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +30,10 @@ from bothways.training.trainer import Run, Trainer
 from bothways.training.validation import validate
 
 
-def make_model(kind, dropout, seed):
-    # The objective does not read the last head: its weights have no gradients.
-    heads = {**make_objective(kind).heads, "classification": 3}
-    return tiny.make_model(heads, causal=kind == "gpt", dropout=dropout, seed=seed)
+def make_model(kind, dropout, seed, *, spare=True):
+    # The objective does not read the spare head: its weights have no gradients.
+    heads = {**make_objective(kind).heads, **({"classification": 3} if spare else {})}
+    return tiny.make_pretrained(kind, heads, dropout=dropout, seed=seed)
 
 
 class Acting:
@@ -49,6 +50,8 @@ class Acting:
             return losses
         if self._act == "poison":
             return {name: replace(loss, sum=loss.sum * torch.nan) for name, loss in losses.items()}
+        if self._act == "raise":
+            raise ZeroDivisionError("a fault of our own")
         if self._act == "sleep":
             time.sleep(12)
         else:
@@ -59,7 +62,7 @@ class Acting:
 DEFAULTS = {
     **{"kind": "gpt", "optimizer": "adamw", "sharding": "none", "row_beta": 0.0, "dropout": 0.0},
     **{"steps": 50, "batch_tokens": 160, "micro_batch_tokens": 32, "save_every": 0, "on_nonfinite": "stop"},
-    **{"out": None, "resume": False, "rank": 0, "call": 0, "act": "sleep", "bf16_iterations": False},
+    **{"out": None, "resume": False, "rank": 0, "call": 0, "act": "sleep", "bf16_iterations": False, "spare": True},
 }
 
 
@@ -78,7 +81,7 @@ def train(job, group):
     held_out = [batch for _ in range(2) for batch in next(batches)]
     batches.seek(dict.fromkeys(batches.position, 0))
     # Weights are drawn by another seed in each process: those of process 0 must become everybody's.
-    model = make_model(job["kind"], job["dropout"], group.rank)
+    model = make_model(job["kind"], job["dropout"], group.rank, spare=job["spare"])
     trainer = Trainer(
         training,
         OptimizerConfig(name=job["optimizer"], row_beta=job["row_beta"]),
@@ -111,6 +114,7 @@ def train(job, group):
 def be_rank(rank, size, port, folder, patience):
     """Do the jobs of a folder as one of several processes; return the exit code."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(rank)  # agents of several machines count restarts differently
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
         with joined(patience) as group:
@@ -129,7 +133,13 @@ def main(size, port, folder, patience):
     for rank in range(size):
         child = os.fork()
         if child == 0:
-            os._exit(be_rank(rank, size, port, Path(folder), patience))
+            code = 1
+            try:
+                code = be_rank(rank, size, port, Path(folder), patience)
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
         ranks[child] = rank
     while len(ends) < size:
         child, status = os.wait()
@@ -137,8 +147,11 @@ def main(size, port, folder, patience):
     print(json.dumps(ends))  # noqa: T201 - this is how the process reports
 
 
-def launch(folder, size, jobs, *, patience=60.0):
-    """Let several processes do jobs, and return of each its exit code, its last second, and its results if it has any."""
+def launch(folder, size, jobs, *, patience=60.0, faults=False):
+    """Let several processes do jobs, and return of each its exit code, its last second, and its results if it has any.
+
+    What they said is in ``said.txt``; ``faults``: an exception that nobody caught is no surprise.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "jobs.json").write_text(json.dumps(jobs))
     with socket.socket() as free:
@@ -148,7 +161,8 @@ def launch(folder, size, jobs, *, patience=60.0):
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout.splitlines()[-1])
-    assert 1 not in [code for code, _ in ends.values()], done.stderr
+    (folder / "said.txt").write_text(done.stderr)
+    assert faults or 1 not in [code for code, _ in ends.values()], done.stderr
     files = [folder / f"rank-{rank}.json" for rank in range(size)]
     results = [json.loads(file.read_text()) if file.exists() else None for file in files]
     return [ends[str(rank)][0] for rank in range(size)], [ends[str(rank)][1] for rank in range(size)], results

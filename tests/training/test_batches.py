@@ -281,7 +281,7 @@ def labels(step):
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [None, 128])
-@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 4), (1, 1), (7, 7)])
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 4), (2, 2), (7, 7), (9, 4)])
 def test_examples_come_once_an_epoch_and_go_on_from_anywhere(count, batch_size, micro_batch_tokens):
     def make(seed=0):
         return ExampleBatches(
@@ -290,11 +290,13 @@ def test_examples_come_once_an_epoch_and_go_on_from_anywhere(count, batch_size, 
 
     batches = make()
     per_epoch = batches.steps_per_epoch
-    assert per_epoch == -(-count // batch_size)
+    lone = micro_batch_tokens is None and count % batch_size == 1  # it joins the step before
+    assert per_epoch == -(-count // batch_size) - lone
     positions, steps = [], []
     for _ in range(3 * per_epoch):
         positions.append(json.loads(json.dumps(batches.position)))
         steps.append(next(batches))
+    assert micro_batch_tokens or min(len(labels(step)) for step in steps) >= 2
     for start in range(0, len(steps), per_epoch):
         assert sorted(label for step in steps[start : start + per_epoch] for label in labels(step)) == list(
             range(count)
@@ -308,7 +310,7 @@ def test_examples_come_once_an_epoch_and_go_on_from_anywhere(count, batch_size, 
 
 def test_examples_are_shuffled_by_seed_and_epoch():
     def orders(seed):
-        batches = ExampleBatches(example_rows(12), batch_size=1, seed=seed)
+        batches = ExampleBatches(example_rows(12), batch_size=1, seed=seed, micro_batch_tokens=64)
         return [[labels(next(batches))[0] for _ in range(12)] for _ in range(3)]
 
     assert orders(0) == orders(0)
@@ -318,6 +320,12 @@ def test_examples_are_shuffled_by_seed_and_epoch():
 def test_no_examples_are_refused():
     with pytest.raises(UserError, match="there is not one training example"):
         ExampleBatches([], batch_size=4, seed=0)
+
+
+@pytest.mark.parametrize(("count", "batch_size", "message"), [(1, 4, "there is 1"), (5, 1, r"there are 5.*it is 1")])
+def test_an_example_that_would_have_none_beside_it_to_be_compared_with_is_refused(count, batch_size, message):
+    with pytest.raises(UserError, match=message):
+        ExampleBatches(example_rows(count), batch_size=batch_size, seed=0)
 
 
 def test_examples_are_packed_tightly():

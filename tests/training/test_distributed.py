@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ranks
+import tiny_runs as tiny
 import torch
 
 import bothways
@@ -68,7 +69,7 @@ def check_like_one_process(job, results, tolerance=TOLERANCE):
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("kind", ["gpt", "bert"])
+@pytest.mark.parametrize("kind", tiny.PRETRAINED)
 def test_all_processes_together_have_the_rows_of_one_in_its_order(kind, size):
     training = TrainingConfig(
         steps=30, batch_tokens=192, micro_batch_tokens=48, row_length=32, batch_ramp_share=0.5, length_ramp_share=0.5
@@ -251,18 +252,30 @@ def test_a_run_of_two_processes_has_the_files_of_one_and_goes_on_in_one(two, tmp
 # A process that is lost.
 
 
-def test_when_a_process_is_killed_the_others_leave_and_the_run_goes_on_to_the_last_bit(tmp_path):
-    job = {"optimizer": "muon", "dropout": 0.1, "steps": 9, "save_every": 3, "out": str(tmp_path / "run")}
-    codes, ends, _ = ranks.launch(tmp_path / "1", 2, [{**job, "rank": 1, "call": 10, "act": "SIGKILL"}])
-    assert codes == [6, -signal.SIGKILL]
-    assert ends[0] - ends[1] < 60
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_when_a_process_is_killed_the_others_leave_and_the_run_goes_on_to_the_last_bit(tmp_path, size, sharding):
+    # Without a spare head: what DDP does where each weight has a gradient, as in every pretraining.
+    job = {"kind": "hybrid", "optimizer": "muon", "dropout": 0.1, "sharding": sharding, "spare": False}
+    job |= {"steps": 9, "save_every": 3, "out": str(tmp_path / "run")}
+    codes, ends, _ = ranks.launch(tmp_path / "1", size, [{**job, "rank": 1, "call": 10, "act": "SIGKILL"}])
+    assert codes == [6, -signal.SIGKILL, *[6] * (size - 2)]
+    assert max(ends) - ends[1] < 60
     assert "--resume" in (tmp_path / "1" / "rank-0.txt").read_text()
     codes, _, resumed = ranks.launch(
-        tmp_path / "2", 2, [{**job, "resume": True}, {**job, "out": str(tmp_path / "new")}]
+        tmp_path / "2", size, [{**job, "resume": True}, {**job, "out": str(tmp_path / "new")}]
     )
-    assert codes == [0, 0]
+    assert codes == [0] * size
     for result, whole in resumed:
         assert result == whole
+
+
+def test_a_fault_in_one_process_ends_all_and_is_shown_once(tmp_path):
+    codes, ends, _ = ranks.launch(tmp_path, 2, [{"steps": 9, "rank": 1, "call": 10, "act": "raise"}], faults=True)
+    assert codes == [6, 1]
+    assert max(ends) - min(ends) < 60
+    said = (tmp_path / "said.txt").read_text()
+    assert said.count("ZeroDivisionError: a fault of our own") == 1
 
 
 @pytest.mark.slow
@@ -277,7 +290,7 @@ def test_a_process_that_does_not_answer_counts_as_lost(tmp_path):
 
 LONG = [
     {"kind": kind, "optimizer": optimizer, "sharding": sharding, "batch_tokens": 208}
-    for kind in ("gpt", "bert")
+    for kind in tiny.PRETRAINED
     for optimizer in ("adamw", "muon")
     for sharding in ("none", "full")
 ]

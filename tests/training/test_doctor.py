@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -350,6 +351,43 @@ class TestStart:
         assert names(context(warmup_share=0.7, decay_share=0.4), []) == ["warmup_too_long"]
         assert names(context(warmup_share=0.4, schedule="cosine"), []) == []
         assert names(context(warmup_share=0.7, decay_share=0.2, schedule="linear"), []) == ["warmup_too_long"]
+
+    def test_a_fall_that_begins_before_the_peak(self):
+        assert names(context(warmup_share=0.05, decay_share=1.0), []) == []  # a line to the end, nearly from the peak
+        assert names(context(warmup_share=0.4, decay_share=0.8), []) == ["decay_too_long"]
+        found = text(context(warmup_share=0.4, decay_share=0.8), [])
+        assert "beyond 75% of training.learning_rate" in found
+        assert "--set training.decay_share=0.6" in found
+
+
+class TestTextThatChanged:
+    """A run that was resumed with other text is judged by that text alone."""
+
+    SINCE = MappingProxyType({"step": 900, "tokens": 900 * 65_536})
+
+    def test_only_what_is_still_to_come_is_counted_in_epochs(self):
+        small = context(steps=1000, batch_tokens=65_536, tokens_per_epoch=5e6)
+        assert [finding.name for finding in LossDoctor(small)([], [])] == ["many_epochs"]
+        assert list(LossDoctor(small)([], [], self.SINCE)) == []
+        smaller = replace(small, tokens_per_epoch=5e5)
+        [found] = LossDoctor(smaller)([], [], self.SINCE)
+        assert "13 times" in found.text
+        assert "--set training.steps=976" in found.text
+
+    def test_a_harder_text_is_no_divergence(self):
+        losses = np.where(np.arange(100) < 90, falling(end=1.4), 3.7)
+        records = curve(losses, tokens=65_536)
+        assert "divergence" in names(context(), records, [{"step": 1000, "loss": 3.8}])
+        assert list(LossDoctor(context())(records, [{"step": 1000, "loss": 3.8}], self.SINCE)) == []
+
+
+def test_a_hybrid_is_compared_with_the_held_out_loss_of_the_same_kind():
+    losses = falling(end=2.8)
+    records = curve(losses, name="masked_lm")
+    for number in range(0, len(records), 3):  # a third of the steps has causal sequences
+        records[number]["causal_lm"] = records[number]["loss"] + 1.4
+    evaluations = [{"step": 1000, "loss": 3.5, "causal_loss": 4.2, "masked_loss": 2.85}]
+    assert names(context(), records, evaluations) == []
 
 
 class TestSteps:

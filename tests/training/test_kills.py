@@ -16,7 +16,7 @@ from bothways.training import fitting, resumable
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
-KINDS = ("gpt", "bert", "classification", "generation", "retrieval", "summarization")
+KINDS = ("gpt", "bert", "hybrid", "classification", "generation", "retrieval", "summarization")
 ARMS = [
     f"{kind} {parts} {precision}"
     for kind in KINDS
@@ -59,7 +59,7 @@ def check(tmp_path, places):
 
 
 def test_killed_three_times_a_run_ends_as_if_it_had_lived(tmp_path):
-    places = [("gpt 4 bf16", "inside a step"), ("bert 1 fp32", "the last step"), ("classification 4 fp32", CUTS[4])]
+    places = [("gpt 4 bf16", "inside a step"), ("hybrid 1 fp32", "the last step"), ("classification 4 fp32", CUTS[4])]
     assert check(tmp_path, places) == len(places)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tiny_runs import ids
+from tiny_runs import ids, make_objective
 
 from bothways.batch import Target, row
 from bothways.training.batches import ExampleBatches, PretrainingBatches
@@ -21,7 +21,9 @@ def examples(count):
     ]
 
 
-@pytest.fixture(params=["causal", "masked", "mixture", "ramps", "examples", "examples that divide", "one a step"])
+@pytest.fixture(
+    params=["causal", "masked", "hybrid", "mixture", "ramps", "examples", "examples that divide", "one a step"]
+)
 def fresh(request, monkeypatch, corpus, causal, masked, make_training):
     """Return what makes a stream at its beginning."""
     monkeypatch.setattr(PretrainingBatches, "CHUNK_TOKENS", 100)
@@ -30,11 +32,12 @@ def fresh(request, monkeypatch, corpus, causal, masked, make_training):
     return {
         "causal": partial(PretrainingBatches, corpus, causal, training, seed=3),
         "masked": partial(PretrainingBatches, corpus, masked, training, seed=3),
+        "hybrid": partial(PretrainingBatches, corpus, make_objective("hybrid"), training, seed=3),
         "mixture": partial(PretrainingBatches, [(corpus, 3.0), (corpus, 1.0)], causal, training, seed=3),
         "ramps": partial(PretrainingBatches, corpus, causal, ramps, seed=3),
         "examples": partial(ExampleBatches, examples(23), batch_size=4, seed=3, micro_batch_tokens=64),
         "examples that divide": partial(ExampleBatches, examples(12), batch_size=4, seed=3),
-        "one a step": partial(ExampleBatches, examples(5), batch_size=1, seed=3),
+        "one a step": partial(ExampleBatches, examples(5), batch_size=1, seed=3, micro_batch_tokens=64),
     }[request.param]
 
 

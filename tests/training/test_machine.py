@@ -144,6 +144,14 @@ def test_a_precision_that_is_named_is_taken(precision):
     assert resolve_precision(precision, CPU) == precision
 
 
+@pytest.mark.parametrize("in_hardware", [True, False])
+def test_a_gpu_that_only_emulates_bf16_does_not_have_it(monkeypatch, in_hardware):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or in_hardware
+    )
+    assert has_bf16(torch.device("cuda")) is in_hardware
+
+
 def test_unknown_devices_have_no_bf16():
     assert not has_bf16(torch.device("meta"))
 

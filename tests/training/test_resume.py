@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import tiny_runs as tiny
 import torch
 from tiny_runs import make_corpus, make_objective
 
+import bothways
+from bothways import progress
 from bothways.errors import UserError
 from bothways.model.heads import Model
 from bothways.training import resumable
@@ -30,12 +33,13 @@ ARMS = {
     "gpt, muon, bf16": ("gpt", "muon", "bf16"),
     "bert, muon, fp32": ("bert", "muon", "fp32"),
     "bert, adamw, bf16": ("bert", "adamw", "bf16"),
+    "hybrid, muon, bf16": ("hybrid", "muon", "bf16"),
 }
 
 
 def make_model(kind):
     torch.set_num_threads(1)
-    return tiny.make_model(make_objective(kind).heads, causal=kind == "gpt")
+    return tiny.make_pretrained(kind, make_objective(kind).heads)
 
 
 def fit(folder, arm, *, resume=False, objective=None, fingerprint=None, accept=None, **settings):
@@ -337,6 +341,19 @@ def test_a_run_refuses_to_go_on_with_something_else_and_names_each_difference(tm
     assert "seed" not in message
     assert "start a new run with another --out" in message
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_a_run_that_another_version_has_made_goes_on_and_says_so(tmp_path, monkeypatch, uninterrupted, capsys):
+    arm = "gpt, adamw, fp32"
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, "version", lambda _: "0.0.9")
+        with pytest.raises(CutError):
+            fit(tmp_path, arm, objective=Dying("gpt", 8, cut))
+    with progress.display():
+        fit(tmp_path, arm, resume=True)
+    said = capsys.readouterr().err
+    assert f"So far this run was made by bothways 0.0.9 (now {bothways.__version__}): it goes on" in said
+    assert outcome(tmp_path)["model.safetensors"] == uninterrupted[arm]["model.safetensors"]
 
 
 @pytest.mark.parametrize("goes_on", [True, False])

@@ -396,7 +396,7 @@ def test_labels_and_fingerprint_go_with_every_checkpoint(make_model, make_traini
 
     objective = Classification(num_labels=2)
     target = {"classification": Target(index=np.array([2]), value=np.array([1]))}
-    batches = ExampleBatches([row([5, 6, 7], "causal", targets=target)], batch_size=1, seed=0)
+    batches = ExampleBatches([row([5, 6, 7], "causal", targets=target)], batch_size=1, seed=0, micro_batch_tokens=64)
     run = Run(folder=tmp_path, labels=("bad", "good"), fingerprint={"data": "abc"})
     Trainer(make_training(steps=1), adamw, run=run).fit(make_model(objective.heads), batches, objective)
     assert load_checkpoint(tmp_path / "last").labels == ("bad", "good")

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.objectives.causal_lm import CausalLM
+from bothways.objectives.hybrid import Hybrid
 from bothways.objectives.masked_lm import MaskedLM
 from bothways.tasks.task import get_task
 from bothways.text.shards import EncodedDocument, gather
@@ -88,13 +90,18 @@ def make_tokenizer(kind):
     )
 
 
+PRETRAINED = ("gpt", "bert", "hybrid")
+
+
 def make_objective(kind):
-    if kind == "gpt":
-        return CausalLM(bos_id=1, eos_id=2)
-    return MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
+    causal = CausalLM(bos_id=1, eos_id=2)
+    masked = MaskedLM(cls_id=1, sep_id=2, mask_id=3, vocab_size=40, special_ids=(0, 1, 2, 3), length=16)
+    if kind == "hybrid":
+        return Hybrid(causal=causal, masked=replace(masked, pairs="none"), prefix_share=0.2, length=16)
+    return {"gpt": causal, "bert": masked}[kind]
 
 
-def make_model(heads, *, causal, vocab_size=40, dropout=0.1, seed=0):
+def make_model(heads, *, causal, hybrid=False, vocab_size=40, dropout=0.1, seed=0):
     torch.manual_seed(seed)
     config = TransformerConfig(
         vocab_size=vocab_size,
@@ -104,6 +111,7 @@ def make_model(heads, *, causal, vocab_size=40, dropout=0.1, seed=0):
         intermediate_size=24,
         max_position_embeddings=64,
         attention="causal" if causal else "bidirectional",
+        hybrid=hybrid,
         pooling="last" if causal else "mean",
         hidden_dropout=dropout,
         attention_dropout=dropout,
@@ -111,10 +119,14 @@ def make_model(heads, *, causal, vocab_size=40, dropout=0.1, seed=0):
     return Model(config, heads)
 
 
+def make_pretrained(kind, heads, **settings):
+    return make_model(heads, causal=kind != "bert", hybrid=kind == "hybrid", **settings)
+
+
 def make_pretraining(kind, training):
     """Return model, batches, objective and optimizer."""
     objective = make_objective(kind)
-    model = make_model(objective.heads, causal=kind == "gpt")
+    model = make_pretrained(kind, objective.heads)
     return model, PretrainingBatches(make_corpus(), objective, training, seed=0), objective, OptimizerConfig()
 
 
@@ -144,7 +156,7 @@ def fit(folder, arm, *, resume=False, wrap=lambda objective: objective, **settin
     """Train one arm, such as ``gpt 4 bf16`` (kind, batches of a step, precision); every call starts alike."""
     torch.set_num_threads(1)
     kind, parts, precision = arm.split()
-    pretrained = kind in ("gpt", "bert")
+    pretrained = kind in PRETRAINED
     micro = 64 // int(parts) if pretrained else 64 if parts == "4" else 8192
     training = TrainingConfig(
         batch_tokens=64,
@@ -224,9 +236,9 @@ def calls_of_steps(arm):
         training = TrainingConfig(
             steps=STEPS, batch_tokens=64, micro_batch_tokens=64 // int(parts), row_length=16, precision=precision
         )
-        if kind not in ("gpt", "bert"):
+        if kind not in PRETRAINED:
             training = TrainingConfig(steps=STEPS, micro_batch_tokens=64 if parts == "4" else 8192, precision=precision)
-        make = make_pretraining if kind in ("gpt", "bert") else make_finetuning
+        make = make_pretraining if kind in PRETRAINED else make_finetuning
         model, batches, objective, optimizer = make(kind, training)
         Trainer(training, optimizer).fit(model, batches, Counted(objective))
     finally:

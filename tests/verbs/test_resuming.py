@@ -264,6 +264,37 @@ def test_a_run_whose_steps_are_lowered_to_those_it_has_taken_ends_there(run):
     assert summary.validation["loss"] > 0
 
 
+def test_a_finished_run_that_would_take_no_step_is_not_changed(run):
+    assert Said(f"pretrain {BERT} {MIXTURE} --out {run} --resume").code == 0
+    names = ("experiment.json", "plan.json", "README.md")
+    before = [(run / name).read_bytes() for name in names]
+    words = f"pretrain {BERT} {MIXTURE} --out {run} --resume --set training.learning_rate=0.5"
+    done = Said(f"{words} --allow-change training.learning_rate")
+    assert done.code == 2
+    assert "has taken all of its" in done.err
+    assert "training.learning_rate would change nothing" in done.err
+    assert [(run / name).read_bytes() for name in names] == before
+
+
+def test_a_run_that_is_ended_early_after_it_had_ended_before_has_its_own_last_model(run):
+    words = f"pretrain {BERT} {MIXTURE} --out {run} --resume --allow-change training.steps"
+    assert Said(f"{words} --set training.steps=3").code == 0
+    third = (run / "last/model.safetensors").read_bytes()
+    stopped_at(6, f"{words} --set training.steps=12")
+    done = Said(f"{words} --set training.steps=6")
+    assert done.code == 0, done.err
+    newest = run / "checkpoints/step-6"
+    assert (run / "last/model.safetensors").read_bytes() == (newest / "model.safetensors").read_bytes() != third
+    assert Said(f"pretrain {BERT} {MIXTURE} --set training.steps=6 --out {run} --resume").code == 0
+
+
+def test_ending_early_compares_no_figures_of_different_text(run):  # fewer steps are measured on less text
+    words = f"pretrain {BERT} {MIXTURE} --set training.steps=3 --out {run} --resume --allow-change training.steps"
+    assert Said(words).code == 0
+    assert any(record.get("measured_anew") for record in read_metrics(run))
+    assert (run / "best-until-step-3").is_dir()
+
+
 def test_another_text_of_a_checkpoint_of_an_earlier_version_begins_at_its_step(run, seen):
     newest = run / "checkpoints" / "step-3"
     state = json.loads((newest / "state.json").read_text())
@@ -461,5 +492,6 @@ def test_a_finished_run_keeps_its_best_model_whatever_is_said_about_its_text(run
     assert Said(f"{words} {MIXTURE}").code == 0
     best = contents(run / "best")
     done = Said(f"{words} --data edited:1 --data land:2 --allow-change data")
-    assert done.code == 0, done.err
+    assert done.code == 2
+    assert "has taken all of its 6 steps" in done.err
     assert contents(run / "best") == best

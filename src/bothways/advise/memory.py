@@ -14,6 +14,7 @@ from bothways.advise.workload import Workload, rows_of
 from bothways.experiment import Experiment
 from bothways.model.attention import LONGEST_WHOLE
 from bothways.model.kernels import fits_in_blocks, logits_at_once
+from bothways.training.room import run_bytes
 
 _NUMBER = 4  # bytes of a weight, a gradient, a number that the optimizer remembers
 PROGRAM = 450 * 2**20  # of Python and torch with what they import, where no process can be asked
@@ -129,12 +130,12 @@ def _of_logits(targets: int, experiment: Experiment, size: int, device: Literal[
 
 
 def disk_bytes(experiment: Experiment, workload: Workload) -> int:
-    """Return the most that a run's folder holds: its checkpoints, one more while it is written, and ``best`` and ``last``."""
+    """Return the most that a run's folder holds."""
     weights = workload.parameters * _NUMBER
     state = _NUMBER * (
         2 * workload.parameters - (workload.matrix_weights if experiment.optimizer.name == "muon" else 0)
     )
-    return (experiment.training.keep + 1) * (weights + state) + 2 * weights
+    return run_bytes(weights=weights, state=state, keep=experiment.training.keep)
 
 
 def forget_peak(device: torch.device) -> None:

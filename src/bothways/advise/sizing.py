@@ -25,7 +25,7 @@ from bothways.advise.plan import (
 )
 from bothways.advise.workload import Workload, count_parameters, share_predicted, workload_of
 from bothways.errors import UserError
-from bothways.experiment import Corpora, Experiment, in_shares, make_objective
+from bothways.experiment import Corpora, Experiment, check_vocabulary, in_shares, make_objective
 from bothways.recipes.gpt import SIZES
 from bothways.recipes.recipe import recipe, recipe_names
 from bothways.text.tokenizing.tokenizer import Tokenizer
@@ -181,6 +181,7 @@ class _Chooser:
             f"{family}-{size}": recipe(f"{family}-{size}").fitted_to(tokenizer).override(settings) for size in SIZES
         }
         self.names = list(self.experiments)
+        check_vocabulary(self.experiments[self.names[0]], tokenizer)
         try:
             self.objectives = {name: make_objective(each, tokenizer) for name, each in self.experiments.items()}
         except UserError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bothways.checkpoints.manifest import MANIFEST, verify_manifest, write_manifest
 from bothways.checkpoints.refusals import FAILING, FULL
-from bothways.errors import DamagedFileError, OutOfDiskError, UserError
+from bothways.errors import DamagedFileError, OutOfDiskError, UnwritableError, UserError
 from bothways.progress import note
 
 # What a folder of ours may hold and a loader will read.
@@ -39,7 +39,8 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         write: writes the files into the empty folder it is given; the manifest is added after it.
     Raises:
         OutOfDiskError: there is no room, or the disk fails; what was there before is whole.
-        UserError: the place cannot be written, or something else is there.
+        UnwritableError: the place cannot be written.
+        UserError: something else is there.
     """
     temporary = _beside(target, "tmp")
     try:
@@ -71,7 +72,7 @@ def set_aside(folder: Path, name: str) -> Path:
 
     Raises:
         OutOfDiskError: the disk fails; it has its old name.
-        UserError: the place cannot be written.
+        UnwritableError: the place cannot be written.
     """
     numbered = (folder.with_name(name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     target = next(place for place in numbered if not os.path.lexists(place))
@@ -146,7 +147,7 @@ def _explain(error: Exception, target: Path) -> Exception:
             f"the disk fails to write {str(target)!r} ({os.strerror(number)}); what was saved before is whole"
         )
     if number in _REFUSED:
-        return UserError(f"{str(target)!r} cannot be written: {os.strerror(number)}")
+        return UnwritableError(f"{str(target)!r} cannot be written: {os.strerror(number)}")
     return error
 
 

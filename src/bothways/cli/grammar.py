@@ -131,15 +131,14 @@ def data(text: str) -> Callable[[Any], Any]:
     return click.option("--data", type=FILE, multiple=True, required=True, metavar=metavar, help=text)
 
 
+def settings(example: str) -> Callable[[Any], Any]:
+    """Return the option that changes settings, of which one is shown."""
+    text = f"Change a setting, such as {example}; may be repeated."
+    return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=text)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 seed = click.option("--seed", type=SEED, default=0, metavar="N", help="The same seed gives the same result.")
-settings = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a setting, such as training.steps=500; may be repeated.",
-)
 resume = click.option(
     "--resume", is_flag=True, help="Go on with the interrupted run in --out, or start it if there is none."
 )

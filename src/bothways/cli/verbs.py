@@ -124,7 +124,7 @@ def inspect(paths: Sequence[Path], test: Sequence[Path], columns: Sequence[str],
 @several("--evaluation", "evaluation", text="Files of tests: documents that overlap them are left out.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that share the work; all cores.")
 @click.option("--engine", default="local", metavar="NAME", help="What runs the workers: local, or ray for a cluster.")
-@settings
+@settings("deduplication.near=false")
 @as_json
 def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
     """Read, clean, de-duplicate, split and tokenize text, once, for pretraining.
@@ -159,7 +159,7 @@ def prepare(paths: Sequence[Path], out: Path, **options: Any) -> Answer:
 @click.argument("recipe", metavar="RECIPE|FAMILY")
 @data("What bothways prepare made; repeated, several are mixed.")
 @click.option("--minutes", type=float, metavar="M", help="Time to train; a FAMILY's size is chosen from it.")
-@settings
+@settings("training.steps=500")
 @as_json
 def plan(recipe: str, **options: Any) -> Answer:
     """Say what a pretraining would take and come to, before it is paid for.
@@ -197,7 +197,7 @@ def plan(recipe: str, **options: Any) -> Answer:
     help="Start from this model's weights: a run, a folder, owner/name[@revision].",
 )
 @click.option("--minutes", type=float, metavar="M", help="Time to train; it is turned into steps once.")
-@settings
+@settings("training.steps=500")
 @resume
 @click.option(
     "--allow-change",
@@ -228,7 +228,7 @@ def pretrain(recipe: str, out: Path, **options: Any) -> Answer:
 @several("--train", "train", required=True, text="Files of examples to learn from: .jsonl, .json, .csv or .tsv.")
 @several("--validation", "validation", text="Files of examples by which the best checkpoint is chosen.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Folder to make.")
-@settings
+@settings("batch_size=16")
 @resume
 @seed
 @wandb

@@ -96,7 +96,7 @@ def generate(
         processors = [*processors, forbid(forbidden_ids, model.config.vocab_size)]
 
     def choose_next(logits: Tensor, history: History, generators: Sequence[torch.Generator]) -> Tensor:
-        return choose(logits, history, sampling, generators, processors)
+        return choose(logits, history, sampling, generators, processors, stop_ids)
 
     checked = check_sequences(model, prompts, "prompts")
     seeds = _seeds(checked, seed)

@@ -30,7 +30,7 @@ class Sampling(Config):
     temperature: float = 0.0  # logits are divided by it: under 1 bolder, over 1 wilder; 0: greedy
     top_k: int = 0  # only the k likeliest tokens; 0: all
     top_p: float = 1.0  # only the likeliest tokens that together reach this probability
-    repetition_penalty: float = 1.0  # over 1: tokens of the text so far become less likely
+    repetition_penalty: float = 1.0  # over 1: tokens of the text so far, but for those that end it, become less likely
 
     def __post_init__(self) -> None:
         if self.temperature != 0 and not 0.001 <= self.temperature <= 1000:
@@ -52,6 +52,7 @@ def choose(
     sampling: Sampling,
     generators: Sequence[torch.Generator],
     processors: Sequence[Processor] = (),
+    stop_ids: Collection[int] = (),
 ) -> Tensor:
     """Return the next token of every row.
 
@@ -63,13 +64,14 @@ def choose(
         sampling: how to choose.
         generators: one a row, so that what a row draws does not depend on the rows beside it; greedy draws nothing.
         processors: what else may change the logits.
+        stop_ids: tokens that end a text, which may have begun it, too: to repeat them is no fault.
     Returns:
         int64 [B].
     Raises:
         NonFiniteError: a row has no finite best logit.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logits = penalize_repetition(logits, history, sampling.repetition_penalty)
+    logits = penalize_repetition(logits, history, sampling.repetition_penalty, spared=stop_ids)
     for process in processors:
         logits = process(logits, history)
     if not logits.amax(dim=-1).isfinite().all():
@@ -82,8 +84,8 @@ def choose(
     return draw(probabilities, generators)
 
 
-def penalize_repetition(logits: Tensor, history: History, penalty: float) -> Tensor:
-    """Divide positive logits of tokens in the row's history by the penalty, multiply negative ones.
+def penalize_repetition(logits: Tensor, history: History, penalty: float, *, spared: Collection[int] = ()) -> Tensor:
+    """Divide positive logits of tokens in the row's history by the penalty, multiply negative ones; some are spared.
 
     Source: Keskar et al. 2019 (CTRL), section 4.1, with the sign rule that is now usual.
     """
@@ -91,7 +93,7 @@ def penalize_repetition(logits: Tensor, history: History, penalty: float) -> Ten
         return logits
     logits = logits.clone()
     for scores, ids in zip(logits, history, strict=True):
-        seen = torch.tensor(sorted(set(ids)), dtype=torch.int64, device=logits.device)
+        seen = torch.tensor(sorted({*ids}.difference(spared)), dtype=torch.int64, device=logits.device)
         scores[seen] = torch.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
     return logits
 

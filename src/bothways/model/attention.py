@@ -4,6 +4,7 @@ Shapes: B rows, T query and S key positions, H heads, D size of a head.
 """
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 import torch
@@ -22,8 +23,23 @@ Mask = Union[Tensor, "BlockMask"]
 LONGEST_WHOLE = 512  # keys up to which a CPU attends by whole matrix products
 
 
+@dataclass(frozen=True)
+class Window:
+    """How near a token must be to be seen. Where a cache leaves gaps between columns, positions alone tell.
+
+    Attributes:
+        size: positions that are seen to each side.
+        query_position_ids: [B, T].
+        key_position_ids: [B, S]; the very tensor of the queries where there is no cache.
+    """
+
+    size: int
+    query_position_ids: Tensor
+    key_position_ids: Tensor
+
+
 def attention_mask(
-    query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: Tensor, *, window: int | None = None
+    query_sequence_ids: Tensor, reach: Tensor, key_sequence_ids: Tensor, *, window: Window | None = None
 ) -> Tensor:
     """Return which keys each query may see: same sequence, not beyond its reach, and not outside a window.
 
@@ -32,8 +48,8 @@ def attention_mask(
     Args:
         query_sequence_ids: [B, T].
         reach: [B, T] index of the last visible key.
-        key_sequence_ids: [B, S]; the queries are its last T.
-        window: positions that are seen to each side; None: all.
+        key_sequence_ids: [B, S].
+        window: None: all are seen.
     Returns:
         bool [B, 1, T, S], true where visible.
     """
@@ -41,7 +57,8 @@ def attention_mask(
     keys = torch.arange(key_sequence_ids.shape[1], device=reach.device)
     seen = same & (keys <= reach[:, :, None])
     if window is not None:
-        seen &= (keys[-reach.shape[1] :, None] - keys).abs() <= window
+        distance = window.query_position_ids[:, :, None] - window.key_position_ids[:, None, :]
+        seen &= distance.abs() <= window.size
     return seen[:, None]
 
 
@@ -53,7 +70,7 @@ def visible(
     like: Tensor,
     head_size: int,
     dropout: float = 0.0,
-    window: int | None = None,
+    window: Window | None = None,
 ) -> Mask:
     """Return who may see whom in the form that ``attend`` is fastest with.
 
@@ -66,13 +83,13 @@ def visible(
         like: hidden states that will attend, for their device and dtype.
         head_size: D.
         dropout: probability of dropping an attention weight.
-        window: positions that are seen to each side; None: all.
+        window: None: all are seen.
     """
     alone = key_sequence_ids is query_sequence_ids
     if alone and attends_in_blocks(like, length=reach.shape[1], head_size=head_size, dropout=dropout):
         from bothways.model.kernels_flex import block_mask
 
-        return block_mask(query_sequence_ids, reach, window=window)
+        return block_mask(query_sequence_ids, reach, window=window.size if window else None)
     mask = attention_mask(query_sequence_ids, reach, key_sequence_ids, window=window)
     return to_add(mask) if attends_by_whole_products(like, keys=mask.shape[-1]) else mask
 

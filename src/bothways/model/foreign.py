@@ -182,6 +182,7 @@ class TokenCache(Cache):
 
     def __init__(self, batch_size: int, capacity: int, *, device: torch.device) -> None:
         self._sequence_ids = torch.full((batch_size, capacity), PADDING, device=device)
+        self._position_ids = torch.zeros_like(self._sequence_ids)
         self._input_ids = torch.zeros_like(self._sequence_ids)
         self._start = 0
         self.length = 0
@@ -193,7 +194,7 @@ class TokenCache(Cache):
 
     def whole(self, batch: Batch) -> Batch:
         """Return the rows from their beginning, with the new tokens of a batch."""
-        sequence_ids = self.extend(batch.sequence_ids)
+        sequence_ids, _ = self.extend(batch.sequence_ids, batch.position_ids)
         self._input_ids[:, self._start : self.length] = batch.input_ids
         places = torch.arange(self.length, device=sequence_ids.device).expand_as(sequence_ids)
         ids = self._input_ids[:, : self.length]
@@ -201,7 +202,8 @@ class TokenCache(Cache):
 
     def keep(self, rows: Tensor) -> None:
         """Keep rows."""
-        self._sequence_ids, self._input_ids = self._sequence_ids[rows], self._input_ids[rows]
+        self._sequence_ids, self._position_ids = self._sequence_ids[rows], self._position_ids[rows]
+        self._input_ids = self._input_ids[rows]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import Batch
-from bothways.model.attention import Mask, attend, visible
+from bothways.model.attention import Mask, Window, attend, visible
 from bothways.model.cache import Cache
 from bothways.model.config import TransformerConfig
 from bothways.model.kernels import dtype_of_products
@@ -49,7 +49,10 @@ class Transformer(nn.Module):
             batch: its targets are not looked at.
             cache: holds earlier tokens of the same rows; ``reach`` then counts columns of the cache.
         """
-        key_sequence_ids = batch.sequence_ids if cache is None else cache.extend(batch.sequence_ids)
+        key_sequence_ids, key_position_ids = batch.sequence_ids, batch.position_ids
+        if cache is not None:
+            key_sequence_ids, key_position_ids = cache.extend(batch.sequence_ids, batch.position_ids)
+        window = Window(self.config.local_window, batch.position_ids, key_position_ids)
         hidden_states = self.embed(batch)
         shared: dict[bool, tuple[Mask, Rotation | None]] = {}  # by all local layers, and by all others
         kinds = [self.config.is_local(number) for number in range(len(self.layers))]
@@ -61,7 +64,7 @@ class Transformer(nn.Module):
                 like=hidden_states,
                 head_size=self.config.size_of_head,
                 dropout=self.config.attention_dropout if self.training else 0.0,
-                window=self.config.local_window if local else None,
+                window=window if local else None,
             )
             theta = self.config.local_rope_theta if local else self.config.rope_theta
             rotates = self.config.position == "rotary"

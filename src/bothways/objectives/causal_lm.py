@@ -64,10 +64,16 @@ class CausalLM(RowMaker[list[Row]]):
         """Return each row, cut into several where rows are shorter now."""
         return [join(parts) for draft in drafts for parts in fill(draft, length)]
 
-    def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None) -> Row:
-        """Return one document as a row; with a ``prompt`` before it, only the document is predicted."""
+    def sequence(self, input_ids: NDArray[Any], *, prompt: NDArray[Any] | None = None, ends: bool = True) -> Row:
+        """Return one document as a row; with a ``prompt`` before it, only the document is predicted.
+
+        Args:
+            input_ids: [T] of the document.
+            prompt: what comes before it.
+            ends: its end is predicted, too.
+        """
         source = np.zeros(0, dtype=np.int64) if prompt is None else prompt
-        return self._row(self.bos_id, np.concatenate([source, input_ids]), len(source))
+        return self._row(self.bos_id, np.concatenate([source, input_ids]), len(source), ends=ends)
 
     def _row(self, first: int, input_ids: NDArray[Any], start: int, *, ends: bool = True) -> Row:
         """Return the row in which all tokens from ``start`` on are predicted, and the end if there is one."""

@@ -11,7 +11,7 @@ from bothways.metrics.distinct_n import distinct_n
 from bothways.metrics.rouge import rouge
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
-from bothways.tasks.task import Example, Prediction, Task, answer_row, tokenizer_of, write
+from bothways.tasks.task import Example, Prediction, Prompt, Task, answer_row, tokenizer_of, write
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 
@@ -35,19 +35,21 @@ class Generation(Task):
     def render(self, example: Example, tokenizer: Tokenizer, config: TransformerConfig) -> Row:
         """The prompt, and the text that must follow, as far as the model reads."""
         prompt = self.prompt(example["prompt"], tokenizer, config)
-        room = config.max_position_embeddings - len(prompt)
-        return answer_row(prompt, tokenizer.encode(example["text"])[:room], tokenizer)
+        room = config.max_position_embeddings - len(prompt.ids)
+        return answer_row(prompt, tokenizer.encode(example["text"]), tokenizer, room=room)
 
-    def prompt(self, text: str, tokenizer: Tokenizer, config: TransformerConfig) -> list[int]:
+    def prompt(self, text: str, tokenizer: Tokenizer, config: TransformerConfig) -> Prompt:
         """Return a start token and the end of the prompt, cut so that the model can still write after it."""
         new = min(self.max_new_tokens, config.max_position_embeddings // 2)
         room = config.max_position_embeddings - new - 1
-        return [tokenizer.special_id("bos"), *tokenizer.encode(text)[-room:]]
+        ids = tokenizer.encode(text)
+        return Prompt([tokenizer.special_id("bos"), *ids[-room:]], omitted=len(ids[:-room]))
 
     def predict(self, loaded: Loaded, examples: Sequence[Example], *, seed: int = 0) -> list[Prediction]:
         """Return ``text``, what follows the prompt."""
         prompts = [self.prompt(example["prompt"], tokenizer_of(loaded), loaded.model.config) for example in examples]
-        written = write(loaded, prompts, max_new_tokens=self.max_new_tokens, sampling=self.sampling, seed=seed)
+        ids = [prompt.ids for prompt in prompts]
+        written = write(loaded, ids, max_new_tokens=self.max_new_tokens, sampling=self.sampling, seed=seed)
         return [{"text": text} for text in written]
 
     def measure_each(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from bothways.language import sentences
 from bothways.metrics.rouge import rouge
 from bothways.model.config import TransformerConfig
 from bothways.objectives.causal_lm import CausalLM
-from bothways.tasks.task import Example, Prediction, Task, answer_row, tokenizer_of, write
+from bothways.tasks.task import Example, Prediction, Prompt, Task, answer_row, tokenizer_of, write
 from bothways.text.tokenizing.tokenizer import Tokenizer
 
 CUE = "\n\nTL;DR:"  # where the tokenizer has no separator, as Radford et al. 2019 asked GPT-2 for summaries
@@ -37,11 +37,11 @@ class Summarization(Task):
 
     def render(self, example: Example, tokenizer: Tokenizer, config: TransformerConfig) -> Row:
         """The beginning of the passage and the cue as the prompt, the summary as what must follow."""
-        summary = tokenizer.encode(example["summary"].strip())[: self._most_new(config)]
-        return answer_row(self.prompt(example["text"], tokenizer, config), summary, tokenizer)
+        prompt, summary = self.prompt(example["text"], tokenizer, config), tokenizer.encode(example["summary"].strip())
+        return answer_row(prompt, summary, tokenizer, room=self._most_new(config))
 
-    def prompt(self, text: str, tokenizer: Tokenizer, config: TransformerConfig) -> list[int]:
-        """Return the token ids that the summary is written after.
+    def prompt(self, text: str, tokenizer: Tokenizer, config: TransformerConfig) -> Prompt:
+        """Return what the summary is written after.
 
         Raises:
             UserError: the model reads too little at once for a passage and its summary.
@@ -51,7 +51,8 @@ class Summarization(Task):
         room = min(self.max_length, config.max_position_embeddings - self._most_new(config)) - len(cue) - 1
         if room < 1:
             raise UserError(f"{config.max_position_embeddings} tokens, all that this model reads, hold no passage")
-        return [tokenizer.special_id("bos"), *tokenizer.encode(text.strip())[:room], *cue]
+        passage = tokenizer.encode(text.strip())
+        return Prompt([tokenizer.special_id("bos"), *passage[:room], *cue], omitted=len(passage[room:]))
 
     def _most_new(self, config: TransformerConfig) -> int:
         return min(self.max_new_tokens, config.max_position_embeddings // 2)
@@ -59,8 +60,8 @@ class Summarization(Task):
     def predict(self, loaded: Loaded, examples: Sequence[Example], *, seed: int = 0) -> list[Prediction]:
         """Return ``summary``, decoded greedily."""
         prompts = [self.prompt(example["text"], tokenizer_of(loaded), loaded.model.config) for example in examples]
-        most_new = self._most_new(loaded.model.config)
-        written = write(loaded, prompts, max_new_tokens=most_new, sampling=GREEDY, seed=seed)
+        ids, most_new = [prompt.ids for prompt in prompts], self._most_new(loaded.model.config)
+        written = write(loaded, ids, max_new_tokens=most_new, sampling=GREEDY, seed=seed)
         return [{"summary": text.strip()} for text in written]
 
     def measure_each(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """What a task is: examples with named columns, how they become rows to learn from, how answers are found and judged."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -157,6 +158,19 @@ def check_attention(task: Task, name: str, config: TransformerConfig) -> None:
         raise UserError(f"{name} needs a {kind} model, and this one is {config.attention}")
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """What a GPT writes after.
+
+    Attributes:
+        ids: its tokens, the start token first.
+        omitted: tokens of the text that found no place.
+    """
+
+    ids: list[int]
+    omitted: int
+
+
 def text_row(
     text: str,
     tokenizer: Tokenizer,
@@ -178,18 +192,28 @@ def text_row(
     before = [special[first]] if first in special else []
     after = [special[last]] if last in special else []
     room = min(max_length, config.max_position_embeddings) - len(before) - len(after)
-    ids = [*before, *tokenizer.encode(text)[:room], *after]
+    encoded = tokenizer.encode(text)
+    ids = [*before, *encoded[:room], *after]
     if not ids:
         raise UserError("an empty text cannot be read by this model, which has no start token")
     index = np.array([len(ids) - 1 if config.pooling == "last" else 0])
     made = {head: Target(index=index, value=np.array([value])) for head, value in (targets or {}).items()}
-    return row(ids, config.attention, token_type_ids=np.zeros(len(ids)), targets=made)
+    return row(ids, config.attention, token_type_ids=np.zeros(len(ids)), targets=made, omitted=len(encoded[room:]))
 
 
-def answer_row(prompt: Sequence[int], answer: Sequence[int], tokenizer: Tokenizer) -> Row:
-    """Return a prompt, which begins with the start token, and what must be written after it, up to the end token."""
-    objective = CausalLM(bos_id=prompt[0], eos_id=tokenizer.special_id("eos"))
-    return objective.sequence(np.asarray(answer, dtype=np.int64), prompt=np.asarray(prompt[1:], dtype=np.int64))
+def answer_row(prompt: Prompt, answer: Sequence[int], tokenizer: Tokenizer, *, room: int) -> Row:
+    """Return a prompt and what must be written after it, up to the end token; an answer that is cut is not ended.
+
+    Args:
+        prompt: begins with the start token.
+        answer: all of it.
+        tokenizer: of the model.
+        room: tokens of the answer that are read; what comes after the last of them is predicted, too.
+    """
+    objective = CausalLM(bos_id=prompt.ids[0], eos_id=tokenizer.special_id("eos"))
+    ids = [np.asarray(part, dtype=np.int64) for part in (answer[: room + 1], prompt.ids[1:])]
+    made = objective.sequence(ids[0], prompt=ids[1], ends=len(answer) <= room)
+    return replace(made, omitted=prompt.omitted + len(answer[room + 1 :]))
 
 
 def write(

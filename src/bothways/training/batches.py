@@ -272,15 +272,20 @@ class ExampleBatches:
         Args:
             rows: one row an example.
             batch_size: examples of one step.
-            micro_batch_tokens: split a step into batches of about so many tokens; None: never (a contrastive loss needs
-                all its examples at once).
+            micro_batch_tokens: split a step into batches of about so many tokens; None: never, since all its examples are
+                compared with each other. Then a last example that would be alone joins the step before.
         Raises:
-            UserError: there are no examples.
+            UserError: there are no examples, or none to compare with.
         """
         if not rows:
             raise UserError("there is not one training example")
         self._rows, self._seed = rows, seed
         self._batch_size = min(batch_size, len(rows))
+        if micro_batch_tokens is None and self._batch_size < 2:
+            raise UserError(
+                f"this task compares the examples of a step with each other, and there would be one; give at least two "
+                f"(there {'is' if len(rows) == 1 else 'are'} {len(rows)}) and a batch_size of at least 2 (it is {batch_size})"
+            )
         self._micro_batch_tokens = micro_batch_tokens
         self.seek({"epoch": 0, "example": 0})
 
@@ -292,7 +297,8 @@ class ExampleBatches:
     @property
     def steps_per_epoch(self) -> int:
         """How many steps see every example once."""
-        return -(-len(self._rows) // self._batch_size)
+        whole, left = divmod(len(self._rows), self._batch_size)
+        return whole + (left > (self._micro_batch_tokens is None))
 
     def seek(self, position: Position) -> None:
         """Go to a position."""
@@ -305,11 +311,13 @@ class ExampleBatches:
     def next_rows(self) -> list[Row]:
         """Return the examples of the next step."""
         start = self._position["example"]
-        chosen = [self._rows[index] for index in self._order[start : start + self._batch_size]]
-        if start + self._batch_size >= len(self._rows):
+        last = start // self._batch_size + 1 >= self.steps_per_epoch
+        stop = len(self._rows) if last else start + self._batch_size
+        chosen = [self._rows[index] for index in self._order[start:stop]]
+        if last:
             self.seek({"epoch": self._position["epoch"] + 1, "example": 0})
         else:
-            self._position["example"] = start + self._batch_size
+            self._position["example"] = stop
         return chosen
 
     def collate(self, rows: Sequence[Row]) -> list[Batch]:

@@ -8,11 +8,13 @@ it is decided by what ``gather`` or ``share`` returned, never by what a process 
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed
@@ -23,6 +25,7 @@ from bothways.errors import BothwaysError, DamagedFileError, PeerLostError, User
 
 Value = TypeVar("Value")
 PATIENCE = 600.0  # seconds that processes wait for each other
+_START = "bothways/start"  # in the store of the processes that have been started together
 # What gloo and NCCL say when another process has ended or does not answer.
 _LOST = re.compile(
     "gloo|nccl|connection (closed|reset|refused)|timed out|timeout|pair closure|broken pipe|recvValue|sendBytes",
@@ -230,9 +233,31 @@ def _begin_group(backend: str, patience: timedelta) -> None:
     """
     store, rank, size = next(rendezvous("env://", timeout=patience))
     store.set_timeout(patience)
-    start = f"bothways-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{size}"
-    own = distributed.PrefixStore(start, store)  # type: ignore[attr-defined]
+    own = distributed.PrefixStore(_agree_on_a_name(store, rank, size, patience), store)  # type: ignore[attr-defined]
     distributed.init_process_group(backend, timeout=patience, store=own, rank=rank, world_size=size)
+
+
+def _agree_on_a_name(store: Any, rank: int, size: int, patience: timedelta) -> str:
+    """Return a name that only the processes of this very start know.
+
+    How often each agent has restarted is no such name: agents of several machines count differently. So process 0 says a name,
+    every other one answers it with a token of its own, and process 0 shows all tokens: who does not find its own among them
+    has read the name of an earlier start, and looks again.
+    """
+    own = uuid4().hex
+    if rank == 0:
+        store.set(_START, own)
+        tokens = [store.get(f"{own}/{other}").decode() for other in range(1, size)]
+        store.set(f"{own}/all", json.dumps(tokens))
+        return own
+    asked = time.monotonic()
+    while time.monotonic() - asked < patience.total_seconds():
+        name: str = store.get(_START).decode()
+        store.set(f"{name}/{rank}", own)
+        if store.check([f"{name}/all"]) and own in json.loads(store.get(f"{name}/all")):
+            return name
+        time.sleep(0.05)
+    raise RuntimeError(f"timed out after {patience} without an answer by process 0")
 
 
 def _take_gpu(number: int) -> None:

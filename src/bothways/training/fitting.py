@@ -12,7 +12,7 @@ from torch import Tensor
 from bothways import progress
 from bothways.batch import Objective
 from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
-from bothways.errors import NonFiniteError, OutOfDiskError
+from bothways.errors import BothwaysError, NonFiniteError
 from bothways.model.heads import Model
 from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
@@ -28,7 +28,7 @@ from bothways.training.machine import (
 )
 from bothways.training.optimizer import set_learning_rate
 from bothways.training.parallel import whole
-from bothways.training.resumable import Resumable
+from bothways.training.resumable import UNSAVED, Resumable
 from bothways.training.room import check_room
 from bothways.training.run import Assignment, Run, Trained
 from bothways.training.schedule import share_at
@@ -98,13 +98,6 @@ class Fitting(Resumable):
             rewinds=self.rewinds,
         )
 
-    def ended_early(self) -> bool:
-        """Whether a resumed run has no step left and no last model: its number of steps was lowered to those it had."""
-        run = self.given.run
-        if run is None or self.step < self.config.steps:
-            return False
-        return self.group.first_only(lambda: not (run.folder / "last").is_dir())
-
     def prepare(self) -> None:
         """Make sure that the run can be saved, and open its records."""
         self.held.model.train()
@@ -115,7 +108,7 @@ class Fitting(Resumable):
                     lambda: check_room(run.folder, self.model, self.optimizers, keep=self.config.keep)
                 )
             self.tracker = open_tracker(run, self.step) if self.group.first else None
-            if self.measured_anew:
+            if self.measured_from is not None:
                 self.record(self.step, {MEASURED_ANEW: True})
             if self.config.on_nonfinite == "rewind" and self.step == 0:
                 self.save()
@@ -229,6 +222,8 @@ class Fitting(Resumable):
         cost = {"tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
         kept = {"rewinds": rewinds, "best": self.best, "best_evaluation": self.best_evaluation, **cost}
         self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
+        if self.measured_from is not None:  # a checkpoint of before has evaluations of before
+            self.evaluations = [each for each in self.evaluations if each["step"] > self.measured_from]
         if "step" in (place := self.batches.position):  # what grows is what it was there
             self.batches.seek({**place, "step": self.step})
         progress.note(f"{self.given.description}: {what}; going back to step {self.step}, and on with other data")
@@ -276,7 +271,7 @@ class Fitting(Resumable):
 
     def consult(self) -> None:
         """Ask the doctor, and pass on what is new."""
-        findings = self.given.doctor(self.curve, self.evaluations) if self.given.doctor else ()
+        findings = self.given.doctor(self.curve, self.evaluations, self.text_from) if self.given.doctor else ()
         for finding in findings:
             if finding.name not in {warning["name"] for warning in self.warnings}:
                 said = {"name": finding.name, "text": finding.text}
@@ -309,13 +304,13 @@ class Fitting(Resumable):
     def save_and_leave_if(self, stop: StopRequest, *, last: bool) -> None:
         """Save; stop if a signal asks for it, and if saving has failed too often or cannot be tried again.
 
-        A save that fails for want of room is tried again when the next one is due.
+        A save that fails because there is no room, or no way to write, is tried again when the next one is due.
         """
-        failure = None
+        failure: BothwaysError | None = None
         with stop.saving():
             try:
                 self.save()
-            except OutOfDiskError as error:
+            except UNSAVED as error:
                 failure = error
         self.failed_saves = self.failed_saves + 1 if failure else 0
         if failure and (last or stop or self.failed_saves >= MOST_FAILED_SAVES):

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave. The same signal again leaves at once, except while saving."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -31,9 +32,14 @@ class StopRequest:
         return self.signal_number != 0
 
     def hear(self, number: int, _: FrameType | None) -> None:
-        """Note a signal; outside of saving, the next of its kind is left to the system, which ends the process."""
+        """Note a signal; outside of saving, the next of its kind is left to the system, which ends the process.
+
+        A torchrun that is sent SIGTERM passes it on to processes that may have been sent it as well: that is once, not twice.
+        """
         self.signal_number = self.signal_number or number
-        if self._saving:
+        if number == signal.SIGTERM and "TORCHELASTIC_RUN_ID" in os.environ:
+            _say("Leaving after this step")
+        elif self._saving:
             _say("Saving; leaving when that is done")
         else:
             signal.signal(number, signal.SIG_DFL)

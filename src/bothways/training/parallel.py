@@ -96,7 +96,7 @@ class Whole:
     """Every process has all weights, and sums the gradients with the others while it goes back through the model."""
 
     def __init__(self, model: Model, objective: Objective, group: Group) -> None:
-        self.model, self._group = model, group
+        self.model, self._group, self._settled = model, group, False
         self._replica = nn.parallel.DistributedDataParallel(
             Pass(model, objective),
             device_ids=[model.device] if model.device.type == "cuda" else None,
@@ -107,8 +107,23 @@ class Whole:
 
     def run(self, batch: Batch, counts: Mapping[str, int], share: float) -> dict[str, Tensor]:
         """Do a forward pass."""
+        if not self._settled:
+            self._settle(batch, counts)
         means: dict[str, Tensor] = self._replica(batch, counts, share)
         return means
+
+    def _settle(self, batch: Batch, counts: Mapping[str, int]) -> None:
+        """Go forth and back once for nothing, before the first pass of a process that begins a run or takes it up again.
+
+        After its first pass DDP lays gradients out anew. Three and more processes sum them in an order that depends on where
+        they lie, so the first step would be another one than in a run that has not stopped.
+        """
+        self._settled = True
+        synced, self._replica.require_backward_grad_sync = self._replica.require_backward_grad_sync, True
+        with torch.random.fork_rng():
+            self._replica(batch, counts, 0.0)["loss"].backward()
+        self._replica.require_backward_grad_sync = synced
+        self._replica.zero_grad(set_to_none=True)
 
     def summing(self, now: bool) -> Any:
         """Return the context of a pass."""

@@ -1,6 +1,7 @@
 """The state of one training: all that its checkpoints hold, how it is saved, and how it is taken up again."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,12 +12,13 @@ from bothways.checkpoints.checkpoint import (
     Loaded,
     checkpoints_in,
     clean,
+    holds_same_weights,
     load_checkpoint,
     newest_complete,
     save_checkpoint,
 )
 from bothways.checkpoints.folders import remove_folder, set_aside
-from bothways.errors import OutOfDiskError
+from bothways.errors import OutOfDiskError, UnwritableError
 from bothways.model.heads import Model
 from bothways.training.batches import Batches
 from bothways.training.distributed import current
@@ -24,12 +26,14 @@ from bothways.training.optimizer import make_optimizers, restore_state, state_te
 from bothways.training.parallel import hold
 from bothways.training.randomness import gather_random_states, restore_random_states
 from bothways.training.run import Assignment, Run
-from bothways.training.states import GoingOn, numbers, plain, refuse_difference
+from bothways.training.states import GoingOn, numbers, other_versions, plain, refuse_difference, versions
+
+UNSAVED = (OutOfDiskError, UnwritableError)  # why a save may fail that succeeds later
 
 # What a checkpoint remembers of a fit beside its tensors and the position of the batches: attributes of Resumable.
 REMEMBERED = (
     *("step", "tokens", "seconds", "flops", "best", "skipped", "skipped_in_a_row", "rewinds"),
-    *("evaluations", "best_evaluation", "curve", "warnings"),
+    *("evaluations", "best_evaluation", "curve", "warnings", "text_from"),
 )
 
 
@@ -49,13 +53,14 @@ class Resumable:
         self.best_evaluation: dict[str, float] = {}  # by which the best model was chosen
         self.curve: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []
-        self.measured_anew = False  # since it was taken up again, evaluations are others than before
+        self.text_from = {"step": 0, "tokens": 0}  # since when it reads the text that it reads
+        self.measured_from: int | None = None  # the step it was taken up at, if evaluations are others since
 
     def save_best(self, value: float) -> None:
         """Save the model as the best one; where that fails, the one before stays the best."""
         try:
             self.group.first_only(lambda: self.save_weights("best"))
-        except OutOfDiskError as error:
+        except UNSAVED as error:
             progress.note(f"{error}; training goes on")
         else:
             self.best, self.best_evaluation = value, self.evaluations[-1]
@@ -76,23 +81,31 @@ class Resumable:
 
     def write(self, run: Run, tensors: Mapping[str, Tensor]) -> None:
         """Write a checkpoint with these tensors of the training state."""
-        folder = run.folder / "checkpoints" / f"step-{self.step}"
         if self.step == self.config.steps:
             self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
         state = {name: plain(getattr(self, name)) for name in REMEMBERED}
         save_checkpoint(
-            folder,
+            self.checkpoint(run),
             self.model,
             tokenizer=run.tokenizer,
             labels=run.labels,
             training=tensors,
-            state={**state, "position": self.batches.position, "fingerprint": dict(run.fingerprint)},
+            state={
+                **state,
+                "position": self.batches.position,
+                "fingerprint": dict(run.fingerprint),
+                "versions": versions(),
+            },
         )
         for old in checkpoints_in(run.folder)[: -self.config.keep]:
             try:
                 remove_folder(old)
             except OSError as error:  # what is too many does no harm
                 progress.note(f"{old} cannot be removed: {error.strerror}")
+
+    def checkpoint(self, run: Run) -> Path:
+        """Return where the checkpoint of this step lies."""
+        return run.folder / "checkpoints" / f"step-{self.step}"
 
     def resume(self) -> None:
         """Become what the newest complete checkpoint was."""
@@ -117,12 +130,23 @@ class Resumable:
         self.batches.seek(position)
         self.become(loaded, {})
         progress.note(f"{self.given.description}: going on from step {self.step}")
-        if not goes_on.same_measure and self.step < self.config.steps:
+        if before := other_versions(state.get("versions", {})):
+            progress.note(f"So far this run was made by {before}: it goes on, though not as if it had never stopped")
+        if not goes_on.same_text:
+            self.text_from = {"step": self.step, "tokens": self.tokens}
+        if not goes_on.same_measure and (self.step < self.config.steps or self.ended_early()):
             self.measure_anew(run)
+
+    def ended_early(self) -> bool:
+        """Whether a resumed run has no step left and has not ended there: its steps were lowered to those it had taken."""
+        run = self.given.run
+        if run is None or self.step < self.config.steps:
+            return False
+        return self.group.first_only(lambda: not holds_same_weights(run.folder / "last", self.checkpoint(run)))
 
     def measure_anew(self, run: Run) -> None:
         """Let the evaluations to come be compared with each other alone; the best model so far gets another name."""
-        self.best, self.best_evaluation, self.evaluations, self.measured_anew = None, {}, [], True
+        self.best, self.best_evaluation, self.evaluations, self.measured_from = None, {}, [], self.step
         self.group.first_only(lambda: _keep_old_best(run, self.step))
 
     def become(self, loaded: Loaded | None, kept: Mapping[str, Any]) -> None:

@@ -27,8 +27,12 @@ class Finding(Protocol):
         """Return the words for a person."""
 
 
-# Is given the curve and the evaluations so far, and returns what is wrong by now.
-Doctor = Callable[[Sequence[Mapping[str, float]], Sequence[Mapping[str, float]]], Sequence[Finding]]
+# Is given the curve and the evaluations so far, and at which step and after how many tokens the run began to read the text
+# that it reads; returns what is wrong by now.
+Doctor = Callable[
+    [Sequence[Mapping[str, float]], Sequence[Mapping[str, float]], Mapping[str, int]],
+    Sequence[Finding],
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,19 @@ def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Goin
         parts = [f"{name} was {before.get(name)!r} and is now {now.get(name)!r}" for name in differing]
         raise UserError(f"this run cannot be resumed, because {'; '.join(parts)}; start a new run with another --out")
     return GoingOn()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides how a run goes on to the last bit."""
+    return {"bothways": metadata.version("bothways"), "torch": torch.__version__}
+
+
+def other_versions(before: Mapping[str, str]) -> str:
+    """Return what of ``versions`` was another one, in words; empty: nothing, or it is not known."""
+    now = versions()
+    return ", ".join(
+        f"{name} {version} (now {now[name]})" for name, version in before.items() if now.get(name, version) != version
+    )
 
 
 def plain(value: Any) -> Any:

@@ -45,7 +45,7 @@ class Trainer(Assignment):
             resume: go on from the run's newest complete checkpoint, if there is one.
         Raises:
             NonFiniteError: a loss or gradient was not finite; weights are those of the step before.
-            OutOfDiskError: checkpoints cannot be written; those before are whole.
+            OutOfDiskError, UnwritableError: checkpoints cannot be written; those before are whole.
             Interrupted: a signal came; a checkpoint was saved if there is a run.
             UserError: a run to be resumed differs in what it was made from.
         """

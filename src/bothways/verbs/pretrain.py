@@ -18,6 +18,7 @@ from bothways.evaluation.loss_curves import plot_run
 from bothways.experiment import (
     Experiment,
     Pretraining,
+    check_vocabulary,
     load_experiment,
     make_batches,
     make_evaluator,
@@ -281,10 +282,7 @@ def get_experiment(recipe: str | Experiment) -> Experiment:
 
 def get_objective(experiment: Experiment, tokenizer: Tokenizer) -> Pretraining:
     """Return what an experiment minimises; a tokenizer that does not suit it is refused with the way out."""
-    if experiment.model.vocab_size < len(tokenizer):
-        raise UserError(
-            f"model.vocab_size is {experiment.model.vocab_size}, and the data's tokenizer has {len(tokenizer)} tokens"
-        )
+    check_vocabulary(experiment, tokenizer)
     try:
         return make_objective(experiment, tokenizer)
     except UserError as error:

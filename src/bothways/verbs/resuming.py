@@ -69,6 +69,11 @@ def accept_changes(
         raise UserError(
             f"{STEPS} is {fingerprint[STEPS]}, and this run has taken {state['step']} already; give it more"
         )
+    if changed and state["step"] == fingerprint[STEPS] == state["fingerprint"][STEPS]:
+        raise UserError(
+            f"this run has taken all of its {state['step']:,} steps, so that {', '.join(changed)} would change nothing; give "
+            f"it more by --set {STEPS}=N --allow-change {STEPS}, or start a new run with --from and another --out"
+        )
     if changed:
         save()
         progress.note(f"Changed since the last checkpoint: {', '.join(changed)}")

@@ -15,6 +15,7 @@ LEAST_BYTES = 1.6  # a token; a vocabulary of the text's own language has more t
 LEAST_BYTES_OF_UNUSED = 2.5
 LEAST_USED = 0.3  # of the vocabulary, in a sample of at least ten tokens an id; one made from the text has 0.75
 LEAST_SAMPLED = 10  # tokens an id
+LEAST_PEAK = 0.8  # of the learning rate; a fall that begins a little too early does no harm
 
 
 def beforehand(context: Context) -> Iterator[Finding]:
@@ -52,7 +53,8 @@ def _tokenizer(context: Context) -> Iterator[Finding]:
 def _epochs(context: Context) -> Iterator[Finding]:
     most = MOST_MASKED_EPOCHS if context.masked else MOST_EPOCHS
     if context.epochs > most:
-        fewer = max(1, int(context.steps * most / context.epochs))
+        left = context.steps - context.begun_step
+        fewer = max(1, context.begun_step + int(left * most / context.epochs))
         yield Finding(
             "many_epochs",
             f"the run will see its text {context.epochs:.0f} times, and after about {most} times text that is repeated teaches "
@@ -62,10 +64,18 @@ def _epochs(context: Context) -> Iterator[Finding]:
 
 def _warmup(context: Context) -> Iterator[Finding]:
     training = context.training
-    decays = training.schedule == "warmup_stable_decay"
-    if training.warmup_share > 0.5 or (decays and training.warmup_share + training.decay_share > 1):
+    if training.warmup_share > 0.5:
         yield Finding(
             "warmup_too_long",
             f"the learning rate rises during {training.warmup_share:.0%} of the {training.steps:,} steps, which leaves too "
             f"little of the run at its peak. Try {setting('training.warmup_share', 0.05)}.",
+        )
+        return
+    peak = (1 - training.warmup_share) / training.decay_share if training.decay_share else 1.0
+    if training.schedule == "warmup_stable_decay" and peak < LEAST_PEAK:
+        yield Finding(
+            "decay_too_long",
+            f"the learning rate rises during {training.warmup_share:.0%} of the steps and falls during the last "
+            f"{training.decay_share:.0%}, so that it never gets beyond {peak:.0%} of training.learning_rate. Try "
+            f"{setting('training.decay_share', f'{1 - training.warmup_share:g}')}.",
         )

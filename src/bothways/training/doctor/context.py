@@ -40,6 +40,8 @@ class Context:
     started_from: str | None = None  # a model whose weights training starts from
     masked: bool = False  # whether masked tokens alone are predicted
     usual_rate: float = RATE_OF_MUON  # learning rate that such models are trained at
+    begun_step: int = 0  # of the run, at which it began to read this text
+    begun_tokens: int = 0  # that it had read of other text by then
 
     @property
     def steps(self) -> int:
@@ -54,7 +56,7 @@ class Context:
     @property
     def epochs(self) -> float:
         """How often the run sees the corpus that is repeated most; 0 where its size is not known."""
-        return total_tokens(self.training) / self.tokens_per_epoch
+        return (total_tokens(self.training) - self.begun_tokens) / self.tokens_per_epoch
 
     @property
     def uniform_loss(self) -> float:

@@ -37,18 +37,26 @@ class Course:
     Attributes:
         not_finite: records in which a loss or the gradient norm is not finite.
         skipped: steps that the trainer left out, as far as it logs that.
+        loss_name: of the losses; steps of a hybrid that have none of it are left out, too.
         steps, tokens, losses, pair_losses, gradient_norms: [records] ``losses`` are the language model's, in nats.
     """
 
-    def __init__(self, records: Records) -> None:
-        loss_name = next((name for name in LANGUAGE_LOSSES if all(name in record for record in records)), "loss")
-        finite = [record for record in records if np.isfinite(record.get(loss_name, np.nan))]
-        judged = (loss_name, "loss", "gradient_norm")
+    def __init__(self, records: Records, *, begun_tokens: int = 0) -> None:
+        """Take it apart.
+
+        Args:
+            records: see ``LossDoctor``.
+            begun_tokens: read before them, of other text.
+        """
+        known = (name for name in LANGUAGE_LOSSES if any(name in record for record in records))
+        self.loss_name = next(known, "loss")
+        finite = [record for record in records if np.isfinite(record.get(self.loss_name, np.nan))]
+        judged = (self.loss_name, "loss", "gradient_norm")
         self.not_finite = sum(not all(np.isfinite(record.get(name, 0.0)) for name in judged) for record in records)
         self.skipped = max((int(record.get("skipped", 0)) for record in records), default=0)
         self.steps = _column(finite, "step")
-        self.tokens = _column(finite, "tokens")
-        self.losses = _column(finite, loss_name)
+        self.tokens = _column(finite, "tokens") - begun_tokens
+        self.losses = _column(finite, self.loss_name)
         self.gradient_norms = _column(finite, "gradient_norm")
         pairs = next((name for name in PAIR_LOSSES if finite and name in finite[-1]), "")
         self.pair_losses = _column(finite, pairs)

@@ -1,7 +1,7 @@
 """Looks at the course of a training and says what goes wrong, why it probably does, and what to change."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bothways.training.doctor.beforehand import beforehand
 from bothways.training.doctor.context import Context
@@ -21,18 +21,26 @@ class LossDoctor:
 
     context: Context
 
-    def __call__(self, curve: Records, evaluations: Records) -> Sequence[Finding]:
+    def __call__(
+        self, curve: Records, evaluations: Records, text_from: Mapping[str, int] | None = None
+    ) -> Sequence[Finding]:
         """Return what is wrong now, at most one finding of a name.
 
         Args:
             curve: what was logged so far, oldest first: ``step``, ``tokens``, losses by name, ``learning_rate``,
                 ``gradient_norm``, and ``skipped`` (steps left out so far); what is missing is not judged.
             evaluations: ``step``, ``loss`` and further figures of each, oldest first.
+            text_from: ``step`` and ``tokens`` at which the run began to read its text; what was before is not looked at.
+                None: it always did.
         """
-        course = Course(curve)
+        context = self.context
+        if text_from:
+            context = replace(context, begun_step=text_from["step"], begun_tokens=text_from["tokens"])
+            curve = [record for record in curve if record["step"] > context.begun_step]
+        course = Course(curve, begun_tokens=context.begun_tokens)
         found = [
-            *beforehand(self.context),
-            *learning(course, evaluations, self.context),
-            *held_out(course, evaluations, self.context),
+            *beforehand(context),
+            *learning(course, evaluations, context),
+            *held_out(course, evaluations, context),
         ]
         return list({finding.name: finding for finding in reversed(found)}.values())[::-1]

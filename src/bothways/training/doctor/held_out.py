@@ -17,7 +17,8 @@ LEAST_GAP = 1.0  # nats; held-out text of another kind alone may cost some tenth
 
 def held_out(course: Course, evaluations: Records, context: Context) -> Iterator[Finding]:
     """Yield what is wrong with text that is learnt by heart."""
-    name = "causal_loss" if evaluations and "causal_loss" in evaluations[-1] else "loss"
+    own = {"causal_lm": "causal_loss", "masked_lm": "masked_loss"}.get(course.loss_name, "loss")
+    name = own if evaluations and own in evaluations[-1] else "loss"  # a hybrid has both
     known = [record for record in evaluations if math.isfinite(record.get(name, math.nan))]
     if len(course) < RISING:
         return
