@@ -59,6 +59,7 @@ PARTS = {
             "half masked": ["objective.masked_share=0.5"],
             "an eighth masked": ["objective.masked_share=0.125"],
             "seven eighths masked": ["objective.masked_share=0.875", "objective.prefix_share=0.025"],
+            "without prefixes": ["objective.prefix_share=0"],
             "predicted from the position before": ["objective.shifted=true"],
             "GPT": ["family=gpt"],
             "BERT": ["family=bert", "objective.pairs=none"],

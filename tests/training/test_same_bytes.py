@@ -18,7 +18,7 @@ import torch
 import tiny_runs as tiny
 torch.set_num_threads = lambda _, keep=torch.set_num_threads: keep({threads})
 result = []
-for arm in ("bert 4 fp32", "gpt 1 bf16", "classification 1 fp32"):
+for arm in ("bert 4 fp32", "hybrid 1 bf16", "classification 1 fp32"):
     tiny.fit(os.path.join({folder!r}, arm), arm)
     result.append(tiny.outcome(os.path.join({folder!r}, arm)))
 print(json.dumps(result))
