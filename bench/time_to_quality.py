@@ -45,6 +45,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -236,15 +237,16 @@ def main() -> None:
     only = tuple(options.peers.split(",")) if options.peers else ()
     for family in families:
         experiment = our_experiment(family, options.size, bench.shapes[family]["vocab_size"], bench.settings)
-        results = Results(bench, identity=identities[family], ours=experiment.flat(), wanted=only)
+        results = Results(
+            bench, identity=identities[family], ours={**experiment.flat(), "operations": "counted"}, wanted=only
+        )
         if options.again:
             results.forget(f"{family}_{options.size}_bothways_")
         peers = list(run_peers(options, family, results))
         rows = run_ours(options, family, results, peers)
         done = kept(results, family, options.size)
         warn_of_sizes(family, done)
-        vocab_size = experiment.model.vocab_size
-        speeds = speed_table(done, lambda result, size=vocab_size: operations(result, size), peak)
+        speeds = speed_table(done, partial(operations, vocab_size=experiment.model.vocab_size), peak)
         title = f"## {family}-{options.size}, {options.minutes:g} minutes"
         print("\n".join(["", title, "", *ratio_table(rows), "", *speeds, ""]), flush=True)
         report[family] = {"ratios": rows, "arms": done}

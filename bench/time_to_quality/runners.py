@@ -76,7 +76,7 @@ def run(arm: Arm, bench: Bench, folder: Path, log: TextIO) -> dict[str, Any]:
 
     Returns:
         ``seconds`` of training, ``process_seconds`` of all but a peer's trial, ``steps``, ``tokens``, ``parameters``,
-        ``context`` (tokens that a token attends to), ``model`` (its folder).
+        ``context`` (tokens that a token attends to) or, of ours, ``flops``, and ``model`` (its folder).
     Raises:
         TooShortError: it is ours, and its time is too short for a step.
     """

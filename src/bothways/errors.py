@@ -34,7 +34,7 @@ class UserError(BothwaysError, ValueError):
 
 
 class UnwritableError(UserError):
-    """A place does not let itself be written; what was saved before is whole."""
+    """A place does not let itself be written."""
 
 
 class DamagedFileError(BothwaysError):

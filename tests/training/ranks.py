@@ -37,7 +37,7 @@ def make_model(kind, dropout, seed, *, spare=True):
 
 
 class Acting:
-    """An objective that does something at one of its calls, counted from 1."""
+    """An objective that does something at one of its calls, counted from 1; with DDP the first one counts for nothing."""
 
     def __init__(self, kind, call, act):
         self._objective, self._call, self._act, self._calls = make_objective(kind), call, act, 0
@@ -62,7 +62,16 @@ class Acting:
 DEFAULTS = {
     **{"kind": "gpt", "optimizer": "adamw", "sharding": "none", "row_beta": 0.0, "dropout": 0.0},
     **{"steps": 50, "batch_tokens": 160, "micro_batch_tokens": 32, "save_every": 0, "on_nonfinite": "stop"},
-    **{"out": None, "resume": False, "rank": 0, "call": 0, "act": "sleep", "bf16_iterations": False, "spare": True},
+    **{
+        "out": None,
+        "resume": False,
+        "rank": 0,
+        "call": 0,
+        "act": "sleep",
+        "bf16_iterations": False,
+        "spare": True,
+        "precision": "fp32",
+    },
 }
 
 
@@ -73,7 +82,7 @@ def train(job, group):
         **{name: job[name] for name in ("steps", "batch_tokens", "micro_batch_tokens", "sharding", "save_every")},
         on_nonfinite=job["on_nonfinite"],
         row_length=16,
-        precision="fp32",
+        precision=job["precision"],
         batch_ramp_share=0.4,
     )
     objective = Acting(job["kind"], job["call"] if job["rank"] == group.rank else 0, job["act"])

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from bothways.batch import Target, row
 from bothways.checkpoints.checkpoint import newest_complete
 from bothways.checkpoints.tensors import read_tensors
 from bothways.errors import UserError
+from bothways.training import distributed
 from bothways.training.batches import ExampleBatches, PretrainingBatches
 from bothways.training.config import TrainingConfig
 from bothways.training.distributed import Group, current, joined
@@ -171,6 +174,27 @@ def test_a_process_alone_is_a_group_of_one_and_sends_nothing():
             raise UserError("no")
 
 
+def test_processes_agree_on_a_name_whatever_an_earlier_start_has_left():
+    store = torch.distributed.HashStore()
+    store.set(distributed._START, "earlier")
+    store.set("earlier/all", json.dumps(["somebody", "else"]))
+    patience = timedelta(seconds=20)
+    with ThreadPoolExecutor() as pool:
+        others = [pool.submit(distributed._agree_on_a_name, store, rank, 3, patience) for rank in (1, 2)]
+        time.sleep(0.3)  # they read the earlier name
+        first = pool.submit(distributed._agree_on_a_name, store, 0, 3, patience)
+        names = {each.result() for each in (first, *others)}
+    assert len(names) == 1
+    assert names != {"earlier"}
+
+
+def test_who_finds_no_process_0_gives_up():
+    store = torch.distributed.HashStore()
+    store.set(distributed._START, "earlier")
+    with pytest.raises(RuntimeError, match="timed out"):
+        distributed._agree_on_a_name(store, 1, 2, timedelta(seconds=0.2))
+
+
 def test_processes_stop_when_one_has_heard_a_signal():
     own = StopRequest()
     stop = JointStop(own)
@@ -256,7 +280,14 @@ def test_a_run_of_two_processes_has_the_files_of_one_and_goes_on_in_one(two, tmp
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_when_a_process_is_killed_the_others_leave_and_the_run_goes_on_to_the_last_bit(tmp_path, size, sharding):
     # Without a spare head: what DDP does where each weight has a gradient, as in every pretraining.
-    job = {"kind": "hybrid", "optimizer": "muon", "dropout": 0.1, "sharding": sharding, "spare": False}
+    job = {
+        "kind": "hybrid",
+        "optimizer": "muon",
+        "dropout": 0.1,
+        "sharding": sharding,
+        "spare": False,
+        "precision": "bf16",
+    }
     job |= {"steps": 9, "save_every": 3, "out": str(tmp_path / "run")}
     codes, ends, _ = ranks.launch(tmp_path / "1", size, [{**job, "rank": 1, "call": 10, "act": "SIGKILL"}])
     assert codes == [6, -signal.SIGKILL, *[6] * (size - 2)]
@@ -274,8 +305,10 @@ def test_a_fault_in_one_process_ends_all_and_is_shown_once(tmp_path):
     codes, ends, _ = ranks.launch(tmp_path, 2, [{"steps": 9, "rank": 1, "call": 10, "act": "raise"}], faults=True)
     assert codes == [6, 1]
     assert max(ends) - min(ends) < 60
-    said = (tmp_path / "said.txt").read_text()
-    assert said.count("ZeroDivisionError: a fault of our own") == 1
+    assert (tmp_path / "said.txt").read_text().count("ZeroDivisionError: a fault of our own") == 1
+    told = (tmp_path / "rank-0.txt").read_text()
+    assert "another process of this run has ended" in told
+    assert "ZeroDivisionError" not in told
 
 
 @pytest.mark.slow

@@ -356,7 +356,7 @@ class TestStart:
         assert names(context(warmup_share=0.05, decay_share=1.0), []) == []  # a line to the end, nearly from the peak
         assert names(context(warmup_share=0.4, decay_share=0.8), []) == ["decay_too_long"]
         found = text(context(warmup_share=0.4, decay_share=0.8), [])
-        assert "beyond 75% of training.learning_rate" in found
+        assert "drops to 75% at once" in found
         assert "--set training.decay_share=0.6" in found
 
 

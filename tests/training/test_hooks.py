@@ -94,7 +94,8 @@ def test_the_bar_shows_the_speed_beside_the_machines_own(fit, capsys, monkeypatc
 def test_a_doctor_sees_all_that_is_known_and_is_heard_once(fit, tmp_path, capsys):
     seen = []
 
-    def doctor(curve, evaluations):
+    def doctor(curve, evaluations, text_from):
+        assert text_from == {"step": 0, "tokens": 0}
         seen.append((len(curve), len(evaluations)))
         found = [Trouble("cough", f"It coughs at {len(curve)}.")]
         return [*found, Trouble("fever", "It is hot.")] if evaluations else found
@@ -117,7 +118,7 @@ def test_a_doctor_sees_all_that_is_known_and_is_heard_once(fit, tmp_path, capsys
 
 
 def test_what_was_said_before_an_interruption_is_not_said_again(fit, tmp_path):
-    def doctor(curve, _):
+    def doctor(curve, *_):
         if len(curve) == 4 and not resumed:
             raise KeyboardInterrupt
         return [Trouble("cough", f"It coughs at {len(curve)}.")]

@@ -42,6 +42,18 @@ def test_the_second_signal_ends_the_process(number):
     assert (done.stdout.strip(), done.returncode) == ("True", -number)
 
 
+def test_under_torchrun_the_second_sigterm_is_the_first_one_passed_on():
+    code = (
+        "import os\nfrom bothways.training.interruption import listen\n"
+        f"with listen() as stop:\n    for _ in range(3):\n        os.kill(os.getpid(), {int(signal.SIGTERM)})\n"
+        f"    print(stop.signal_number, flush=True)\n    os.kill(os.getpid(), {int(signal.SIGINT)})\n"
+        f"    os.kill(os.getpid(), {int(signal.SIGINT)})\n    print('still here', flush=True)"
+    )
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "none"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == (str(int(signal.SIGTERM)), -signal.SIGINT)
+
+
 def test_while_saving_every_signal_is_noted_and_said(capsys):
     before = handlers()
     with display(), listen() as stop:

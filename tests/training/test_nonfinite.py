@@ -12,6 +12,7 @@ from bothways.errors import NonFiniteError, UserError
 from bothways.model.transformer import Transformer
 from bothways.training.batches import PretrainingBatches
 from bothways.training.fitting import MOST_REWINDS
+from bothways.training.states import GoingOn
 from bothways.training.tracking import read_metrics
 from bothways.training.trainer import Run, Trainer
 
@@ -218,6 +219,36 @@ def test_the_best_model_stays_the_best_where_training_went_back_behind_it(
     assert trained.best == {"step": 4, "loss": 1.0}
     again = trainer().fit(make_model(), fresh(), objective, resume=True)
     assert again.best == trained.best
+
+
+def test_going_back_brings_no_figures_of_another_measure_back(make_model, causal, adamw, settings, fresh, tmp_path):
+    def trainer(accept=None):
+        training = settings(on_nonfinite="rewind", evaluate_every=1)
+        return Trainer(
+            training,
+            adamw,
+            run=Run(folder=tmp_path, accept=accept),
+            evaluate=lambda model: {"loss": float(model.transformer.norm.weight.sum())},
+        )
+
+    class StoppedError(Exception):
+        pass
+
+    class Stopping(Spoilt):
+        def loss(self, model, batch):
+            if self.call == PARTS * 4:
+                raise StoppedError
+            return super().loss(model, batch)
+
+    with pytest.raises(StoppedError):
+        trainer().fit(make_model(), fresh(), Stopping(causal, set(), math.nan))
+    spoilt = Spoilt(causal, {PARTS + 1}, math.nan)  # in the second step after the checkpoint of step 3
+    changed = trainer(accept=lambda _: GoingOn(same_text=False, same_measure=False))
+    trained = changed.fit(make_model(), fresh(), spoilt, resume=True)
+    assert trained.rewinds == 1
+    assert [evaluation["step"] for evaluation in trained.evaluations] == list(range(4, 9))
+    state = json.loads((checkpoints_in(tmp_path)[-1] / "state.json").read_text())
+    assert state["text_from"]["step"] == 3
 
 
 def test_before_the_first_save_there_is_the_beginning_to_go_back_to(fit, tmp_path):

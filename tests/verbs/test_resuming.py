@@ -21,6 +21,7 @@ from bothways.cli import main
 from bothways.text.tokenizing.tokenizer import KINDS
 from bothways.training import fitting
 from bothways.training.batches import PretrainingBatches
+from bothways.training.doctor.doctor import LossDoctor
 from bothways.training.tracking import read_metrics
 
 SMALL = (
@@ -262,6 +263,32 @@ def test_a_run_whose_steps_are_lowered_to_those_it_has_taken_ends_there(run):
     (summary,) = bothways.runs(run).runs
     assert summary.state == "finished"
     assert summary.validation["loss"] > 0
+
+
+def test_since_when_a_run_reads_its_text_is_remembered(run):
+    state = json.loads((run / "checkpoints/step-3/state.json").read_text())
+    assert state["text_from"] == {"step": 0, "tokens": 0}
+    read, seen = state["tokens"], []
+    words = f"pretrain {BERT} --data edited:1 --data land:2 --out {run} --resume --allow-change data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LossDoctor, "__call__", lambda _, curve, __, since: seen.append((len(curve), since)) or ())
+        assert Said(words).code == 0
+    assert seen
+    assert all(since == {"step": 3, "tokens": read} for _, since in seen)
+    state = json.loads((run / "checkpoints/step-6/state.json").read_text())
+    assert state["text_from"] == {"step": 3, "tokens": read}
+
+
+def test_a_checkpoint_that_does_not_say_since_when_its_text_is_read_goes_on(run):
+    newest = run / "checkpoints" / "step-3"
+    state = json.loads((newest / "state.json").read_text())
+    for name in ("text_from", "planned", "versions"):
+        del state[name]
+    (newest / "state.json").write_text(json.dumps(state))
+    (newest / "manifest.json").unlink()
+    write_manifest(newest)
+    assert Said(f"pretrain {BERT} {MIXTURE} --out {run} --resume").code == 0
+    assert (run / "last/model.safetensors").read_bytes() == Path("straight/last/model.safetensors").read_bytes()
 
 
 def test_a_finished_run_that_would_take_no_step_is_not_changed(run):

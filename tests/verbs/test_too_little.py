@@ -62,6 +62,8 @@ def workshop(tmp_path_factory):
         "nothing.jsonl": "",
         "one-class.jsonl": rows(*({**row, "label": "good"} for row in some)),
         "one-example.jsonl": rows(some[0]),
+        "one-pair.jsonl": rows({"query": "which river", "document": "the old river"}),
+        "pairs.jsonl": rows(*({"query": row["text"], "document": row["text"]} for row in some)),
         "single.jsonl": rows(*some, {"text": "quite another", "label": "odd"}),
         "no-label.jsonl": rows(*({"text": row["text"]} for row in some)),
         "no-text.jsonl": rows(*({**row, "text": " "} for row in some)),
@@ -120,6 +122,14 @@ CASES = {
     "no example": (FINETUNE.format("nothing.jsonl"), "there is not one example; a file needs the columns text, label"),
     "one class": (FINETUNE.format("one-class.jsonl"), "needs at least two labels, and all 20 examples have 'good'"),
     "one example": (FINETUNE.format("one-example.jsonl"), "needs at least two labels"),
+    "one pair": (
+        "finetune retrieval --model bert --out new --train one-pair.jsonl",
+        r"compares the examples of a step .*there is 1\)",
+    ),
+    "one pair a step": (
+        "finetune retrieval --model bert --out new --train pairs.jsonl --set batch_size=1",
+        "compares the examples of a step .*batch_size of at least 2",
+    ),
     "a class with one example": (
         FINETUNE.format("single.jsonl"),
         "1 of 3 labels have only one example, such as 'odd'.*; give at least two",

@@ -24,11 +24,11 @@ from bothways.checkpoints.files import read_object
 from bothways.checkpoints.folders import USED, checkpoints_in, clean, newest_complete, write_folder
 from bothways.checkpoints.gguf import ENDING, GGUF
 from bothways.checkpoints.hub import resolve
-from bothways.checkpoints.manifest import MANIFEST, digests, verify_manifest
+from bothways.checkpoints.manifest import MANIFEST, verify_manifest
 from bothways.checkpoints.settings import left_over, put_back
 from bothways.checkpoints.tensors import WEIGHTS, Stored, StoredTensors, read_tensors, weight_files, write_tensors
 from bothways.checkpoints.weights import from_tensors, outputs, to_tensors
-from bothways.errors import DamagedFileError, UserError
+from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
 from bothways.model.heads import Model
 from bothways.model.pace import Pace
@@ -40,7 +40,6 @@ __all__ = [
     "Loaded",
     "checkpoints_in",
     "clean",
-    "holds_same_weights",
     "load",
     "load_checkpoint",
     "newest_complete",
@@ -77,7 +76,8 @@ def save_checkpoint(
     Raises:
         OutOfDiskError: there is no room, or the disk fails; what was there before is whole.
         NonFiniteError: a weight is infinite or undefined.
-        UserError: the place cannot be written, or holds something else than a checkpoint.
+        UnwritableError: the place cannot be written.
+        UserError: it holds something else than a checkpoint.
     """
     family = family_for(model.config)
     config = _write_config(model, model.config, tokenizer, labels)
@@ -98,18 +98,6 @@ def save_checkpoint(
             _write_json(into / STATE, state)
 
     write_folder(Path(folder), write)
-
-
-def holds_same_weights(folder: Path, other: Path) -> bool:
-    """Return whether two folders are checkpoints of the same weights, as their manifests have them."""
-    try:
-        first, second = (
-            {name: digest for name, digest in digests(place).items() if name.startswith("model")}
-            for place in (folder, other)
-        )
-    except DamagedFileError:
-        return False
-    return first == second
 
 
 def _write_config(

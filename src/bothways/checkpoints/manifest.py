@@ -44,15 +44,6 @@ def verify_manifest(folder: Path, used: Collection[str]) -> None:
         _verify_file(folder / name, expected, reached=below is None or not below.is_symlink())
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that a folder's manifest lists, by name.
-
-    Raises:
-        DamagedFileError: the manifest is missing or makes no sense.
-    """
-    return {name: entry["sha256"] for name, entry in _read(folder / MANIFEST).items()}
-
-
 def listed(folder: Path) -> list[str]:
     """Return the names that a folder's manifest lists, whatever they are; none, where there is no manifest to be read."""
     if not (folder / MANIFEST).is_file():

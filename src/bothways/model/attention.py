@@ -30,7 +30,7 @@ class Window:
     Attributes:
         size: positions that are seen to each side.
         query_position_ids: [B, T].
-        key_position_ids: [B, S]; the very tensor of the queries where there is no cache.
+        key_position_ids: [B, S].
     """
 
     size: int

@@ -77,7 +77,7 @@ class Task(Protocol):
         return self.objective().heads
 
     def render(self, example: Example, tokenizer: Tokenizer, config: TransformerConfig) -> Row:
-        """Return an example as a row with its targets, cut to what the model can hold."""
+        """Return an example as a row with its targets, cut to what the model can hold; ``omitted`` says how much is cut."""
 
     def predict(self, loaded: Loaded, examples: Sequence[Example], *, seed: int = 0) -> list[Prediction]:
         """Return the model's answer to each example; its answer columns are not looked at."""

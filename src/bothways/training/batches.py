@@ -261,6 +261,19 @@ def _source(shares: Sequence[float], row: int) -> int:
     return len(shares) - 1
 
 
+def check_compared(examples: int, batch_size: int) -> None:
+    """Refuse steps of one example, where the examples of a step are compared with each other.
+
+    Raises:
+        UserError: they would be.
+    """
+    if min(examples, batch_size) < 2:
+        raise UserError(
+            "this task compares the examples of a step with each other, and there would be one; give at least two (there "
+            f"{'is' if examples == 1 else 'are'} {examples}) and a batch_size of at least 2 (it is {batch_size})"
+        )
+
+
 class ExampleBatches:
     """Labelled examples, shuffled in every epoch, ``batch_size`` a step, packed so that nothing is padding."""
 
@@ -281,11 +294,8 @@ class ExampleBatches:
             raise UserError("there is not one training example")
         self._rows, self._seed = rows, seed
         self._batch_size = min(batch_size, len(rows))
-        if micro_batch_tokens is None and self._batch_size < 2:
-            raise UserError(
-                f"this task compares the examples of a step with each other, and there would be one; give at least two "
-                f"(there {'is' if len(rows) == 1 else 'are'} {len(rows)}) and a batch_size of at least 2 (it is {batch_size})"
-            )
+        if micro_batch_tokens is None:
+            check_compared(len(rows), batch_size)
         self._micro_batch_tokens = micro_batch_tokens
         self.seek({"epoch": 0, "example": 0})
 

@@ -220,7 +220,8 @@ class Fitting(Resumable):
             raise NonFiniteError(f"{what}; going back was no way out ({why}); lower training.learning_rate")
         record = {"from": self.step, **record}
         cost = {"tokens": self.tokens, "seconds": self.seconds, "flops": self.flops}
-        kept = {"rewinds": rewinds, "best": self.best, "best_evaluation": self.best_evaluation, **cost}
+        best = {"best": self.best, "best_evaluation": self.best_evaluation}
+        kept = {"rewinds": rewinds, "text_from": self.text_from, **best, **cost}
         self.become(load_checkpoint(found, verify=False) if self.group.first else None, kept)  # verified when chosen
         if self.measured_from is not None:  # a checkpoint of before has evaluations of before
             self.evaluations = [each for each in self.evaluations if each["step"] > self.measured_from]

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave. The same signal again leaves at once, except while saving."""
+"""Ctrl-C and SIGTERM: finish the step, save, leave. The same signal again leaves at once, except while saving.
+
+Under torchrun that is so of Ctrl-C alone.
+"""
 
 import os
 import signal

@@ -121,7 +121,9 @@ class Whole:
         self._settled = True
         synced, self._replica.require_backward_grad_sync = self._replica.require_backward_grad_sync, True
         with torch.random.fork_rng():
-            self._replica(batch, counts, 0.0)["loss"].backward()
+            nothing = self._replica(batch, counts, 0.0)["loss"]
+            with torch.autocast(self.model.device.type, enabled=False):
+                nothing.backward()
         self._replica.require_backward_grad_sync = synced
         self._replica.zero_grad(set_to_none=True)
 

@@ -1,7 +1,6 @@
 """The state of one training: all that its checkpoints hold, how it is saved, and how it is taken up again."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +11,6 @@ from bothways.checkpoints.checkpoint import (
     Loaded,
     checkpoints_in,
     clean,
-    holds_same_weights,
     load_checkpoint,
     newest_complete,
     save_checkpoint,
@@ -53,7 +51,8 @@ class Resumable:
         self.best_evaluation: dict[str, float] = {}  # by which the best model was chosen
         self.curve: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []
-        self.text_from = {"step": 0, "tokens": 0}  # since when it reads the text that it reads
+        self.planned = self.config.steps  # of the checkpoint that it was taken up from
+        self.text_from = {"step": 0, "tokens": 0}  # since when it reads the text that it reads, in that order
         self.measured_from: int | None = None  # the step it was taken up at, if evaluations are others since
 
     def save_best(self, value: float) -> None:
@@ -85,7 +84,7 @@ class Resumable:
             self.save_weights("last")  # before the checkpoint that ends the run: a crash in between would lose it
         state = {name: plain(getattr(self, name)) for name in REMEMBERED}
         save_checkpoint(
-            self.checkpoint(run),
+            run.folder / "checkpoints" / f"step-{self.step}",
             self.model,
             tokenizer=run.tokenizer,
             labels=run.labels,
@@ -94,6 +93,7 @@ class Resumable:
                 **state,
                 "position": self.batches.position,
                 "fingerprint": dict(run.fingerprint),
+                "planned": self.config.steps,
                 "versions": versions(),
             },
         )
@@ -102,10 +102,6 @@ class Resumable:
                 remove_folder(old)
             except OSError as error:  # what is too many does no harm
                 progress.note(f"{old} cannot be removed: {error.strerror}")
-
-    def checkpoint(self, run: Run) -> Path:
-        """Return where the checkpoint of this step lies."""
-        return run.folder / "checkpoints" / f"step-{self.step}"
 
     def resume(self) -> None:
         """Become what the newest complete checkpoint was."""
@@ -129,6 +125,7 @@ class Resumable:
             position = {**self.batches.position, "step": state["step"]}
         self.batches.seek(position)
         self.become(loaded, {})
+        self.planned = state.get("planned", self.planned)  # unknown to older checkpoints
         progress.note(f"{self.given.description}: going on from step {self.step}")
         if before := other_versions(state.get("versions", {})):
             progress.note(f"So far this run was made by {before}: it goes on, though not as if it had never stopped")
@@ -138,11 +135,11 @@ class Resumable:
             self.measure_anew(run)
 
     def ended_early(self) -> bool:
-        """Whether a resumed run has no step left and has not ended there: its steps were lowered to those it had taken."""
+        """Whether a resumed run has no step left and has not ended yet: its steps were lowered to those it had taken."""
         run = self.given.run
         if run is None or self.step < self.config.steps:
             return False
-        return self.group.first_only(lambda: not holds_same_weights(run.folder / "last", self.checkpoint(run)))
+        return self.planned != self.config.steps or self.group.first_only(lambda: not (run.folder / "last").is_dir())
 
     def measure_anew(self, run: Run) -> None:
         """Let the evaluations to come be compared with each other alone; the best model so far gets another name."""

@@ -21,6 +21,7 @@ from bothways.finetuning import Finetuning, finetune_model, with_length
 from bothways.tasks.task import Example, Task, check_attention, check_examples, get_task
 from bothways.text.overlap.overlap import OverlapReport, overlap
 from bothways.text.reading.documents import Record, read_records
+from bothways.training.batches import check_compared
 from bothways.training.cost import PowerMeter
 from bothways.training.distributed import PATIENCE, Group, joined
 from bothways.training.machine import default_device
@@ -127,6 +128,8 @@ def _finetune(
     with group.agreeing():
         examples, sources = read_examples_and_sources(found, train)
         held_out, held_out_sources = read_examples_and_sources(found, validation) if validation else ([], [])
+        if found.PACKS_ALL:
+            check_compared(len(examples), chosen.batch_size)
         fitted = found.fitted_to(examples)
         if strange := unknown_labels(fitted, held_out):
             raise UserError(f"--validation has labels that --train has not: {', '.join(strange)}")

@@ -15,7 +15,7 @@ LEAST_BYTES = 1.6  # a token; a vocabulary of the text's own language has more t
 LEAST_BYTES_OF_UNUSED = 2.5
 LEAST_USED = 0.3  # of the vocabulary, in a sample of at least ten tokens an id; one made from the text has 0.75
 LEAST_SAMPLED = 10  # tokens an id
-LEAST_PEAK = 0.8  # of the learning rate; a fall that begins a little too early does no harm
+LEAST_LEFT = 0.8  # of the learning rate after warm-up; a fall that begins a little too early does no harm
 
 
 def beforehand(context: Context) -> Iterator[Finding]:
@@ -71,11 +71,12 @@ def _warmup(context: Context) -> Iterator[Finding]:
             f"little of the run at its peak. Try {setting('training.warmup_share', 0.05)}.",
         )
         return
-    peak = (1 - training.warmup_share) / training.decay_share if training.decay_share else 1.0
-    if training.schedule == "warmup_stable_decay" and peak < LEAST_PEAK:
+    left = (1 - training.warmup_share) / training.decay_share if training.decay_share else 1.0
+    left = training.final_share + (1 - training.final_share) * left
+    if training.schedule == "warmup_stable_decay" and left < LEAST_LEFT:
         yield Finding(
             "decay_too_long",
             f"the learning rate rises during {training.warmup_share:.0%} of the steps and falls during the last "
-            f"{training.decay_share:.0%}, so that it never gets beyond {peak:.0%} of training.learning_rate. Try "
+            f"{training.decay_share:.0%}, so that it drops to {left:.0%} at once when it has risen. Try "
             f"{setting('training.decay_share', f'{1 - training.warmup_share:g}')}.",
         )

@@ -117,13 +117,14 @@ def _too_low(course: Course, context: Context) -> Iterator[Finding]:
     floor = min(context.unigram_loss, 0.95 * context.uniform_loss)
     steady = course.noise < max(0.3, _sampling_noise(context))
     got_there = course.level < floor + 0.1 or float(course.smooth.min()) < floor
-    if context.started_from or course.step < warm or got_there or not steady:
+    taken = course.step - context.begun_step
+    if context.started_from or taken < warm or got_there or not steady:
         return
     trend = course.trend(len(course) // 2)
-    records_left = len(course) * (context.steps - course.step) / course.step
+    records_left = len(course) * (context.steps - course.step) / taken
     most_fall = (trend.fall + 2 * trend.error) / (len(course) - len(course) // 2) * records_left
     stuck = course.level > 0.95 * context.uniform_loss
-    slow = course.step >= 0.25 * context.steps and course.level - max(0.0, most_fall) > floor
+    slow = taken >= 0.25 * context.steps and course.level - max(0.0, most_fall) > floor
     if not (stuck or slow) or course.level > context.uniform_loss + 0.3:
         return
     fell = f"the loss has come from {context.uniform_loss:.2f} to {course.level:.2f}"
