@@ -406,7 +406,7 @@ MISTAKES = [
     (f"pretrain {GPT} {NEW} --set model.num_attention_heads=3", "must be a multiple of model.num_attention_heads (3)"),
     (f"pretrain {GPT} {NEW} --set model.max_position_embeddings=1", "exceed model.max_position_embeddings (1)"),
     (f"pretrain {GPT} {NEW} --set model.vocab_size=7", "model.vocab_size is 7", "tokenizer has 300"),
-    ("plan gpt --data DATA --minutes 1 --set model.vocab_size=7", "model.vocab_size is 7", "leave it out"),
+    ("plan gpt --data data --minutes 1 --set model.vocab_size=7", "model.vocab_size is 7", "leave it out"),
     (f"pretrain {GPT} {NEW} --set model.hidden_size=9000000000000", "not enough memory"),
     (f"pretrain {GPT} {NEW} --set seed=-1", "seed must be between 0 and", "not -1"),
     (f"pretrain {GPT} {NEW} --minutes 1", "--minutes and --set training.steps both"),
