@@ -156,6 +156,13 @@ def main(size, port, folder, patience):
     print(json.dumps(ends))  # noqa: T201 - this is how the process reports
 
 
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def launch(folder, size, jobs, *, patience=60.0, faults=False):
     """Let several processes do jobs, and return of each its exit code, its last second, and its results if it has any.
 
@@ -163,10 +170,7 @@ def launch(folder, size, jobs, *, patience=60.0, faults=False):
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    call = [sys.executable, __file__, str(size), str(port), str(folder), str(patience)]
+    call = [sys.executable, __file__, str(size), str(free_port()), str(folder), str(patience)]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout.splitlines()[-1])
