@@ -12,6 +12,7 @@ import tiny_runs as tiny
 import torch
 
 from bothways.checkpoints.checkpoint import newest_complete
+from bothways.model.kernels import can_compile
 from bothways.training import fitting, resumable
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
@@ -69,6 +70,18 @@ def test_killed_three_times_a_run_ends_as_if_it_had_lived(tmp_path):
 def test_wherever_a_run_of_any_kind_is_killed_it_ends_as_if_it_had_lived(tmp_path, kind):
     places = [(arm, cut) for arm in ARMS if arm.startswith(kind) for cut in CUTS]
     assert check(tmp_path, places) == len(places) >= 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+@pytest.mark.parametrize("arm", ["hybrid 4 bf16", "gpt 1 fp32"])
+def test_a_run_with_compiled_layers_that_is_cut_ends_as_if_it_had_not_been(tmp_path, arm):
+    tiny.fit(tmp_path / "whole", arm, compile="on")
+    call = sum(tiny.calls_of_steps(arm)[:4]) + 1  # in step 5: after the checkpoint of step 3
+    with pytest.raises(CutError):
+        tiny.fit(tmp_path / "cut", arm, compile="on", wrap=lambda objective: tiny.Calls(objective, call, cut))
+    tiny.fit(tmp_path / "cut", arm, compile="on", resume=True)
+    assert tiny.outcome(tmp_path / "cut") == tiny.outcome(tmp_path / "whole")
 
 
 # One thing after another is not put back: the comparison must notice each.
