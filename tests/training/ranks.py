@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,13 +141,7 @@ def main(size, port, folder, patience):
     for rank in range(size):
         child = os.fork()
         if child == 0:
-            code = 1
-            try:
-                code = be_rank(rank, size, port, Path(folder), patience)
-            except Exception:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+            os._exit(be_rank(rank, size, port, Path(folder), patience))  # what is not caught ends it with a traceback
         ranks[child] = rank
     while len(ends) < size:
         child, status = os.wait()

@@ -308,7 +308,8 @@ class ExampleBatches:
     def steps_per_epoch(self) -> int:
         """How many steps see every example once."""
         whole, left = divmod(len(self._rows), self._batch_size)
-        return whole + (left > (self._micro_batch_tokens is None))
+        joins = left == 1 and self._micro_batch_tokens is None  # one that would be alone
+        return whole + (left > 0 and not joins)
 
     def seek(self, position: Position) -> None:
         """Go to a position."""
