@@ -39,8 +39,8 @@ class Finetuning(Config):
     max_length: int | None = None  # tokens of an example that are read; None: the task's own
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=0, learning_rate=RATE, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
-        )
+            steps=0, learning_rate=RATE, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192, compile="off"
+        )  # compile: examples make rows of many shapes, each of which would be compiled
     )
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01, embedding_scale=1.0)

@@ -26,10 +26,10 @@ def make_corpus():
 
 @pytest.fixture
 def where_long_runs_compile(monkeypatch):
-    """Let what is said of compiling be said of a GPU; trials still run on the device that there is."""
+    """Let runs be compiled by their steps, as on a GPU; trials still run on the device that there is."""
     resolve = machine.resolve_compile
     monkeypatch.setattr(machine, "can_compile", lambda _: True)
     monkeypatch.setattr(
         "bothways.advise.plan.resolve_compile",
-        lambda setting, _, *, steps: resolve(setting, torch.device("cuda"), steps=steps),
+        lambda training, model, _, *, parameters: resolve(training, model, torch.device("cuda"), parameters=parameters),
     )

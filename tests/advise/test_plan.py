@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bothways.advise.plan import (
+    COMPILING_SECONDS,
     MOST_STEPS,
     RESERVE,
     SHORTEST_TRIAL,
-    UNCOMPILED,
     Plan,
     Trial,
     measure_step,
@@ -96,8 +96,20 @@ def test_a_plan_says_that_its_trial_was_not_compiled_where_the_run_is(
     with display():
         plan = plan_steps(with_training(experiment, compile=compile_), OBJECTIVE, corpus, minutes=minutes)
     assert (plan.steps >= FEWEST_COMPILED_STEPS) == (minutes == 5)
-    assert plan.reasons == ((UNCOMPILED,) if said else ())
-    assert ("without compiled layers" in capsys.readouterr().err) == said
+    assert len(plan.reasons) == said
+    assert ("The run compiles its layers" in capsys.readouterr().err) == said
+
+
+@pytest.mark.usefixtures("where_long_runs_compile")
+def test_what_compiling_saves_becomes_steps(experiment, corpus, monkeypatch):
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.25)
+    monkeypatch.setattr("bothways.advise.plan.COMPILED_SHARE", {"cpu": 0.5, "cuda": 0.5})
+    plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=60)
+    assert plan.steps == int((3600 * (1 - RESERVE) - COMPILING_SECONDS) / 0.125)
+    assert plan.seconds_per_step == 0.125
+    never = plan_steps(with_training(experiment, compile="off"), OBJECTIVE, corpus, minutes=60)
+    assert never.steps == int(3600 * (1 - RESERVE) / 0.25)
+    assert never.seconds_per_step == 0.25
 
 
 @pytest.mark.usefixtures("where_long_runs_compile")
@@ -110,10 +122,10 @@ def test_a_plan_without_a_trial_of_its_own_says_nothing_of_it(experiment, corpus
 def test_growing_batches_leave_time_for_more_steps(experiment):
     experiment = with_training(experiment, batch_tokens=200)
     workload = workload_of(experiment, OBJECTIVE, 1.0)
-    even = steps_in(2, 0.25, experiment.training, workload)
-    growing = with_training(experiment, batch_ramp_share=0.5).training
+    even = steps_in(2, 0.25, experiment, workload)
+    growing = with_training(experiment, batch_ramp_share=0.5)
     steps = steps_in(2, 0.25, growing, workload)
-    share = total_tokens(replace(growing, steps=1000)) / (1000 * workload.tokens)
+    share = total_tokens(replace(growing.training, steps=1000)) / (1000 * workload.tokens)
     assert share < 0.9
     # The optimizer's part of a step is as long in a small one.
     mean = (share * workload.model_flops + workload.optimizer_flops) / workload.flops

@@ -1,5 +1,8 @@
 """Faster ways to compute the same compute the same."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -235,3 +238,48 @@ def test_a_compiler_may_be_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", str(compiler))
     assert can_compile(CPU)
+
+
+COMPILER = (
+    "import torch\nfrom bothways.model.kernels import fault_of_compiler\nprint(fault_of_compiler(torch.device('cpu')))"
+)
+
+
+def said_of_compiler(home, **environment):
+    """Return what a new process finds out about the compiler, where nothing has been compiled yet."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILER],
+        env={**kept, "HOME": str(home), **environment},
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.skipif(not can_compile(CPU), reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("exit 1", "No working C++ compiler"),
+        ("echo 'a.cpp:1: fatal error: Python.h: No such file' >&2; exit 1", "Python.h"),
+    ],
+    ids=["none", "no headers"],
+)
+def test_a_compiler_that_does_not_work_is_found_out(tmp_path, answer, said):
+    broken = tmp_path / "broken"
+    version = 'case "$1" in --version) echo g++ 12; exit 0;; esac\n' if "error" in answer else ""
+    broken.write_text(f"#!/bin/sh\n{version}{answer}\n")
+    broken.chmod(0o755)
+    assert said in said_of_compiler(tmp_path, CXX=str(broken))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile(CPU), reason="needs a C++ compiler")
+def test_what_is_compiled_is_kept_in_a_folder_of_the_user(tmp_path):
+    assert said_of_compiler(tmp_path) == "None"
+    kept = tmp_path / ".cache" / "bothways" / "compiled"
+    assert any(kept.rglob("*.so"))
+    assert kept.stat().st_mode & 0o777 == 0o700

@@ -3,13 +3,17 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bothways.errors import UserError
+from bothways.recipes.recipe import recipe
 from bothways.training import machine
+from bothways.training.config import TrainingConfig
 from bothways.training.machine import (
+    FEWEST_COMPILED_FLOPS,
     FEWEST_COMPILED_STEPS,
     autocast,
     default_device,
@@ -101,26 +105,45 @@ def test_memory_is_left_alone_where_the_library_cannot_be_told(monkeypatch):
     assert keep_freed_memory() is False
 
 
+MODEL = recipe("gpt-tiny").model
+PARAMETERS = 10**6
+# On a CPU: steps of 1,000 tokens, with two threads.
+ENOUGH = int(2 * FEWEST_COMPILED_FLOPS / (6 * PARAMETERS * 1000)) + 1
+
+
 @pytest.mark.parametrize(
     ("setting", "device", "steps", "able", "expected"),
     [
         ("auto", GPU, FEWEST_COMPILED_STEPS, True, True),
         ("auto", GPU, FEWEST_COMPILED_STEPS - 1, True, False),
         ("auto", GPU, FEWEST_COMPILED_STEPS, False, False),
-        ("auto", CPU, 10**6, True, False),
+        ("auto", CPU, ENOUGH, True, True),
+        ("auto", CPU, ENOUGH - 1, True, False),
+        ("auto", CPU, ENOUGH, False, False),
         ("on", CPU, 1, True, True),
         ("off", GPU, 10**6, True, False),
+        ("off", CPU, 10**6, True, False),
     ],
 )
 def test_when_layers_are_compiled(monkeypatch, setting, device, steps, able, expected):
     monkeypatch.setattr(machine, "can_compile", lambda _: able)
-    assert resolve_compile(setting, device, steps=steps) is expected
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    training = TrainingConfig(compile=setting, steps=steps, batch_tokens=1000, row_length=100)
+    assert resolve_compile(training, MODEL, device, parameters=PARAMETERS) is expected
+
+
+@pytest.mark.parametrize("changed", [{"activation": "gelu"}, {"hidden_dropout": 0.1}, {"attention_dropout": 0.1}])
+def test_layers_that_become_no_quicker_are_not_compiled_on_a_cpu(monkeypatch, changed):
+    monkeypatch.setattr(machine, "can_compile", lambda _: True)
+    training = TrainingConfig(steps=10**6)
+    assert resolve_compile(training, MODEL, CPU, parameters=PARAMETERS)
+    assert not resolve_compile(training, replace(MODEL, **changed), CPU, parameters=PARAMETERS)
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setattr(machine, "can_compile", lambda _: False)
     with pytest.raises(UserError, match=r"training\.compile=on .* g\+\+"):
-        resolve_compile("on", CPU, steps=1)
+        resolve_compile(TrainingConfig(compile="on"), MODEL, CPU, parameters=1)
 
 
 @pytest.mark.parametrize(

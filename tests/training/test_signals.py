@@ -143,8 +143,15 @@ def test_the_command_leaves_with_the_code_of_the_signal_from_its_start_to_its_en
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for compilers in /proc")
-def test_sigterm_to_the_whole_job_while_layers_are_compiled(tmp_path):
+@pytest.mark.parametrize("what", ["a trial", "layers"])
+def test_sigterm_to_the_whole_job_while_something_is_compiled(tmp_path, what):
     """As a scheduler sends it: to the process and to the compilers that it has started."""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    if what == "layers":
+        trial = (
+            "import torch; from bothways.model.kernels import fault_of_compiler; fault_of_compiler(torch.device('cpu'))"
+        )
+        subprocess.run([sys.executable, "-c", trial], check=True, env=environment)
     (tmp_path / "text.txt").write_text("\n".join(tiny.make_text(f"line {number}") for number in range(4000)))
     data, run = tmp_path / "data", tmp_path / "run"
     prepare = command("prepare", tmp_path / "text.txt", "--out", data, "--vocab-size", 280, "--validation-share", 0.1)
@@ -156,7 +163,7 @@ def test_sigterm_to_the_whole_job_while_layers_are_compiled(tmp_path):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        env=environment,
     )
     while not compiling(process.pid):
         assert process.poll() is None, process.stderr.read()
@@ -169,7 +176,7 @@ def test_sigterm_to_the_whole_job_while_layers_are_compiled(tmp_path):
 
 
 def compiling(session):
-    """Return whether a compiler of a layer, not of a trial of what the processor can do, runs in a session."""
+    """Return whether a compiler of our code, not of torch's trial of what the processor can do, runs in a session."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             its_session = int((process / "stat").read_text().rpartition(") ")[2].split()[3])

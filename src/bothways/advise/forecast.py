@@ -17,7 +17,17 @@ from bothways.advise.memory import (
     memory_here,
     resident_memory,
 )
-from bothways.advise.plan import LIKELY_SHARE, Plan, Trial, check_minutes, in_minutes, make_plan, steps_in, try_steps
+from bothways.advise.plan import (
+    LIKELY_SHARE,
+    Plan,
+    Trial,
+    check_minutes,
+    in_minutes,
+    make_plan,
+    seconds_in_run,
+    steps_in,
+    try_steps,
+)
 from bothways.advise.sizing import Candidate, Choice, expected_loss
 from bothways.advise.workload import Workload, share_predicted, workload_of
 from bothways.errors import UserError
@@ -179,12 +189,15 @@ def forecast(
     if choice and choice.seconds_per_step:
         trial = Trial(seconds=choice.seconds_per_step, tokens=workload.tokens)
     speed = speed_of(trial, experiment, workload)
-    steps = training.steps if minutes is None else steps_in(minutes, speed.seconds_per_step, training, workload)
+    steps = training.steps if minutes is None else steps_in(minutes, speed.seconds_per_step, experiment, workload)
     if minutes is not None and steps < 1:
         raise UserError(
             f"{in_minutes(minutes)} will not do for one step, which takes {speed.seconds_per_step:.1f} seconds here; give "
             "more time or a smaller recipe"
         )
+    if trial:
+        seconds = seconds_in_run(trial.seconds, experiment, workload.parameters, steps=steps)
+        speed = speed_of(replace(trial, seconds=seconds), experiment, workload)
     plan = make_plan(experiment, objective, corpora, steps=steps, seconds=speed.seconds_per_step, minutes=minutes)
     seconds = seconds_of(plan, speed.seconds_per_step, workload)
     flops = plan.tokens / workload.tokens * workload.model_flops

@@ -6,7 +6,7 @@ from typing import Any
 from bothways.advise.forecast import Forecast
 from bothways.advise.hardware import PRICES_NOTED, UTILISATION
 from bothways.advise.inspect.findings import counted
-from bothways.advise.plan import UNCOMPILED, tried_uncompiled
+from bothways.advise.plan import of_compiling
 from bothways.advise.sizing import MANY_EPOCHS
 
 GPU_COLUMNS = ("GPU", "memory", "fits", "time", "US dollars", "kWh")
@@ -77,14 +77,14 @@ def candidate_rows(found: Forecast) -> Rows:
 
 def sentences(found: Forecast) -> list[str]:
     """Return what the figures rest on, and what should be thought of before starting."""
-    said, training = [*found.reasons], found.experiment.training
+    said = [*found.reasons]
     if not found.memory.fits:
         said.append(
             "The run does not fit into the memory of this machine: lower training.micro_batch_tokens, or take a smaller "
             "recipe"
         )
-    if found.speed.tried_tokens and not found.reasons and tried_uncompiled(training, steps=found.plan.steps):
-        said.append(UNCOMPILED)
+    if found.speed.tried_tokens and not found.reasons:
+        said += of_compiling(found.experiment, found.plan.parameters, steps=found.plan.steps)
     if not found.speed.tried_tokens:
         said.append("Nothing was tried, since there is not the memory for it: the speed here is a share of the peak")
     if found.plan.epochs > MANY_EPOCHS and not found.reasons:

@@ -1,7 +1,7 @@
 """How many steps fit a time budget: measured on the user's machine, with the user's own data and model, before training.
 
 A trial is much shorter than compiling takes, so with ``training.compile=auto`` its layers are not compiled, though those of a
-long run on a GPU are. Its speed is then pessimistic: the run ends before its budget does. Plans and forecasts say so.
+long run are. What compiling is known to save at least is then taken off its time. Plans and forecasts say so.
 """
 
 import math
@@ -17,7 +17,6 @@ from bothways.errors import UserError
 from bothways.experiment import Corpora, Experiment, in_shares
 from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
-from bothways.training.config import TrainingConfig
 from bothways.training.distributed import current
 from bothways.training.machine import default_device, measured_peak, resolve_compile, resolve_precision
 from bothways.training.schedule import total_tokens
@@ -29,10 +28,9 @@ LIKELY_SHARE = 0.4  # of the machine's peak that a training reaches, before anyt
 MOST_STEPS = 10**9  # that a run may have
 SHORTEST_TRIAL = 128  # tokens of a step that is tried
 _TRIAL_STEPS = 4  # the fewest that a trial takes
-UNCOMPILED = (
-    "The speed was measured without compiled layers, since compiling takes longer than the trial, and the run compiles them: "
-    "it may be done earlier than planned"
-)
+# What a step takes whose layers are compiled, at most (docs/experiments.md); on a GPU it is not known yet.
+COMPILED_SHARE = {"cpu": 0.85}
+COMPILING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +85,47 @@ def plan_steps(
         check_minutes(minutes)
         workload = workload_of(experiment, objective, share_predicted(experiment, objective, corpora))
         seconds = seconds_per_step or try_steps(experiment, objective, corpora, workload).seconds
-        steps = steps_in(minutes, seconds, experiment.training, workload)
+        steps = steps_in(minutes, seconds, experiment, workload)
         if steps < 1:
             raise UserError(
                 f"{in_minutes(minutes)} will not do for one step, which takes {seconds:.1f} seconds here; give more time "
                 "or a smaller recipe"
             )
+        seconds = seconds_in_run(seconds, experiment, workload.parameters, steps=steps)
     plan = make_plan(experiment, objective, corpora, steps=steps, seconds=seconds, minutes=minutes)
-    if minutes is None or seconds_per_step is not None or not tried_uncompiled(experiment.training, steps=steps):
+    if minutes is None or seconds_per_step is not None:
         return plan
-    progress.note(UNCOMPILED)
-    return replace(plan, reasons=(UNCOMPILED,))
+    reasons = of_compiling(experiment, plan.parameters, steps=steps)
+    for reason in reasons:
+        progress.note(reason)
+    return replace(plan, reasons=reasons)
 
 
-def tried_uncompiled(training: TrainingConfig, *, steps: int) -> bool:
-    """Return whether a run of so many steps compiles its layers, and the trial that measured its speed did not."""
-    return training.compile == "auto" and resolve_compile("auto", default_device(), steps=steps)
+def compiled_later(experiment: Experiment, parameters: int, *, steps: int) -> bool:
+    """Return whether a run of so many steps compiles its layers, and a trial, which has few steps, does not."""
+    training = replace(experiment.training, steps=steps)
+    return training.compile == "auto" and resolve_compile(
+        training, experiment.model, default_device(), parameters=parameters
+    )
+
+
+def seconds_in_run(seconds: float, experiment: Experiment, parameters: int, *, steps: int) -> float:
+    """Return what a step takes in a run of so many steps, of the seconds that it took in a trial."""
+    return seconds * (_compiled_share() if compiled_later(experiment, parameters, steps=steps) else 1.0)
+
+
+def of_compiling(experiment: Experiment, parameters: int, *, steps: int) -> tuple[str, ...]:
+    """Return the sentence that says how a run differs from its trial, if it does."""
+    if not compiled_later(experiment, parameters, steps=steps):
+        return ()
+    return (
+        "The run compiles its layers, which the trial of its speed was too short for: a step is taken to need "
+        f"{_compiled_share():.0%} of what was measured, and may need less",
+    )
+
+
+def _compiled_share() -> float:
+    return COMPILED_SHARE.get(default_device().type, 1.0)
 
 
 def make_plan(
@@ -143,19 +166,22 @@ def in_minutes(minutes: float) -> str:
     return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
-def steps_in(minutes: float, seconds: float, training: TrainingConfig, workload: Workload) -> int:
+def steps_in(minutes: float, seconds: float, experiment: Experiment, workload: Workload) -> int:
     """Return how many steps fit a budget; where batches grow, the first ones take less time.
 
     Args:
         minutes: the budget.
-        seconds: of a step at its full size.
-        training: says how batches grow.
+        seconds: of a step at its full size, as a trial measured them.
+        experiment: says how batches grow.
         workload: of a step at its full size.
     """
     sample = 1000
-    share = total_tokens(replace(training, steps=sample)) / (sample * workload.tokens)
+    share = total_tokens(replace(experiment.training, steps=sample)) / (sample * workload.tokens)
     mean = (share * workload.model_flops + workload.optimizer_flops) / workload.flops
-    return min(MOST_STEPS, int(minutes * 60 * (1 - RESERVE) / (seconds * mean)))
+    budget = minutes * 60 * (1 - RESERVE)
+    steps = min(MOST_STEPS, int(budget / (seconds * mean)))
+    compiled = seconds_in_run(seconds, experiment, workload.parameters, steps=steps)
+    return min(MOST_STEPS, max(steps, int((budget - COMPILING_SECONDS) / (compiled * mean))))
 
 
 def try_steps(

@@ -15,12 +15,12 @@ from bothways.advise.law import BATCH_FACTOR, Law, batch_for, law_of
 from bothways.advise.memory import compute_memory, memory_here
 from bothways.advise.plan import (
     LIKELY_SHARE,
-    UNCOMPILED,
     Plan,
     check_minutes,
     in_minutes,
+    of_compiling,
+    seconds_in_run,
     steps_in,
-    tried_uncompiled,
     try_steps,
 )
 from bothways.advise.workload import Workload, count_parameters, share_predicted, workload_of
@@ -82,7 +82,7 @@ class Choice:
         reasons: sentences.
         candidates: all sizes, from small to large.
         trial_seconds: that measuring took.
-        seconds_per_step: as measured; None: the choice was made earlier.
+        seconds_per_step: as a trial measured them; None: the choice was made earlier.
     """
 
     recipe: str
@@ -246,8 +246,9 @@ class _Chooser:
         for _ in range(3):  # the batch follows from the tokens, and the tokens a little from the batch
             workload = self.workload(name, experiment)
             seconds = workload.flops / rate
-            steps = steps_in(self.minutes, seconds, experiment.training, workload)
+            steps = steps_in(self.minutes, seconds, experiment, workload)
             tokens = total_tokens(replace(experiment.training, steps=steps))
+            seconds = seconds_in_run(seconds, experiment, workload.parameters, steps=steps)
             if self.fixed_batch:
                 break
             batch = batch_for(tokens, experiment.training.row_length)
@@ -359,8 +360,7 @@ def explain(
     )
     measured = [each.recipe for each in candidates if each.measured]
     said.append(f"Speed measured for {', '.join(measured)} in {trial_seconds:.1f} seconds, reckoned for the others")
-    if tried_uncompiled(training, steps=best.steps):
-        said.append(UNCOMPILED)
+    said += of_compiling(experiment, best.parameters, steps=best.steps)
     said.append(f"What is expected comes from {law.source}")
     if best.epochs > MANY_EPOCHS:
         said.append(

@@ -3,7 +3,10 @@
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +22,8 @@ LOGITS_IN_CACHE = {"cpu": 2**18}  # elsewhere all that are stored
 POSITIONS_ARE_MULTIPLES_OF = {"cpu": 64}  # elsewhere 1
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
+# What inductor of torch 2.13 makes of bfloat16 in vectors of 512 bits gives gradients that are no numbers.
+_OPTIONS: dict[str, Any] = {"cpp.simdlen": 256}
 
 
 def can_compile(device: torch.device) -> bool:
@@ -29,6 +34,30 @@ def can_compile(device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
+def fault_of_compiler(device: torch.device) -> str | None:
+    """Return why compiling does not work though there is a compiler, found out on a small function; None: it works."""
+    keep_compiled_apart()
+    try:
+        torch.compile(lambda tensor: tensor.exp() + 1, options=_OPTIONS)(torch.zeros(64, device=device))
+    except (RuntimeError, OSError) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return next((line for line in said if "error: " in line), said[0])
+    return None
+
+
+def keep_compiled_apart() -> None:
+    """Let torch keep what it compiles in the user's own folder, unless another one is set.
+
+    Its own choice is a folder below /tmp with a name that is easy to guess: whoever makes it first can put code into it that is
+    then run. What is there also survives a restart of the machine.
+    """
+    with suppress(OSError, RuntimeError):  # no home: torch's choice
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways" / "compiled"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def dtype_of_products(factor: Tensor) -> torch.dtype:
@@ -72,8 +101,8 @@ class Compiled:
             layers: modules of one class.
             backend: of ``torch.compile``.
         """
-        # What inductor of torch 2.13 makes of bfloat16 in vectors of 512 bits gives gradients that are no numbers.
-        options: dict[str, Any] | None = {"cpp.simdlen": 256} if backend == "inductor" else None
+        keep_compiled_apart()
+        options = _OPTIONS if backend == "inductor" else None
         self._layers = [(layer, torch.compile(layer.forward, backend=backend, options=options)) for layer in layers]
 
     def __enter__(self) -> None:

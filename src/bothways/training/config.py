@@ -27,7 +27,7 @@ class TrainingConfig(Config):
     final_share: float = 0.0  # of the learning rate, at the last step
     gradient_clip: float = 1.0  # largest norm of all gradients together
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"  # the layers; auto: on a GPU, from 1,000 steps on
+    compile: Literal["auto", "on", "off"] = "auto"  # the layers; auto: where a run is long enough to earn it
     evaluate_every: int = 0  # steps; 0: at the end only
     save_every: int = 0  # steps; 0: at the end only
     keep: int = 2  # newest checkpoints that stay

@@ -12,10 +12,11 @@ from torch import Tensor
 from bothways import progress
 from bothways.batch import Objective
 from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
-from bothways.errors import BothwaysError, NonFiniteError
+from bothways.errors import BothwaysError, NonFiniteError, UserError
 from bothways.model.heads import Model
-from bothways.model.kernels import Compiled
+from bothways.model.kernels import Compiled, fault_of_compiler
 from bothways.training.batches import Batches
+from bothways.training.config import TrainingConfig
 from bothways.training.distributed import Group
 from bothways.training.interruption import Interrupted, JointStop, StopRequest, sigterm_waits
 from bothways.training.machine import (
@@ -47,9 +48,7 @@ class Fitting(Resumable):
     def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
         super().__init__(assignment, model, batches, objective)
         self.objective = objective
-        compiles = resolve_compile(self.config.compile, model.device, steps=self.config.steps)
-        layers = self.held.model.transformer.layers
-        self.compiled: AbstractContextManager[None] = Compiled(layers) if compiles else nullcontext()
+        self.compiled = _compiled(self.config, self.held.model)
         self.tracker: Tracker | None = None
         self.gradient_norm = math.nan  # of the last step, before clipping
         self.longest = 0  # tokens of a row so far
@@ -337,6 +336,26 @@ class Fitting(Resumable):
 def open_tracker(run: Run, step: int) -> Tracker:
     """Return the records of a run that goes on from a step."""
     return Tracker(run.folder, resume_at=step, wandb_project=run.wandb_project, settings=run.fingerprint)
+
+
+def _compiled(training: TrainingConfig, model: Model) -> AbstractContextManager[None]:
+    """Return the context in which the layers of a model run as they are trained.
+
+    Raises:
+        UserError: they are to be compiled, and cannot be.
+    """
+    if not resolve_compile(training, model.config, model.device, parameters=model.num_parameters()):
+        return nullcontext()
+    with sigterm_waits():  # compilers are started
+        why = fault_of_compiler(model.device)
+    if why:
+        if training.compile == "on":
+            raise UserError(
+                f"training.compile=on cannot be done here: {why}; mend the compiler, or set training.compile=off"
+            )
+        progress.note(f"Layers are not compiled, which would be quicker, because the compiler does not work: {why}")
+        return nullcontext()
+    return Compiled(model.transformer.layers)
 
 
 def _peak(assignment: Assignment, model: Model, group: Group) -> float | None:

@@ -12,13 +12,16 @@ from typing import Any, Literal
 import torch
 
 from bothways.errors import UserError
+from bothways.model.config import TransformerConfig
 from bothways.model.kernels import can_compile
+from bothways.training.config import TrainingConfig
+from bothways.training.schedule import total_tokens
 
 Precision = Literal["auto", "bf16", "fp32"]
-Compile = Literal["auto", "on", "off"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 FEWEST_COMPILED_STEPS = 1000  # on a GPU: some tens of milliseconds each must earn about a minute of compilation
+FEWEST_COMPILED_FLOPS = 5e13  # on a CPU, for each thread: three to nine minutes, a fifth of which earns half a minute
 
 
 def keep_freed_memory() -> bool:
@@ -70,27 +73,42 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def resolve_compile(compile_: Compile, device: torch.device, *, steps: int) -> bool:
+def resolve_compile(
+    training: TrainingConfig, model: TransformerConfig, device: torch.device, *, parameters: int
+) -> bool:
     """Return whether the layers of a model are compiled for a training (docs/scaling.md has the figures).
 
-    ``"auto"`` compiles on a GPU for runs that are long enough to earn it. On a CPU it does not: compiled steps are some per
-    cent quicker, and what is quicker starts to pay only after several minutes.
+    ``"auto"`` compiles for runs that are long enough to earn it: on a GPU by their steps, on a CPU by their operations (six for
+    each token and weight) where layers are known to become quicker. It follows from the settings and the machine, not from a
+    measured speed, so that a run that is taken up again computes as it did.
 
     Args:
-        compile_: the setting.
+        training: the settings of the run.
+        model: the settings of its trunk.
         device: where the model is.
-        steps: of the training.
+        parameters: of the model.
     Raises:
         UserError: it is on, and the machine has no compiler.
     """
-    if compile_ == "on" and not can_compile(device):
+    if training.compile == "on" and not can_compile(device):
         raise UserError(
             f"training.compile=on cannot be done on this {device.type} device: it needs a C++ compiler such as g++, and on a "
             "GPU Triton and compute capability 8.0; install them, or set training.compile=auto"
         )
-    if compile_ == "auto":
-        return device.type == "cuda" and steps >= FEWEST_COMPILED_STEPS and can_compile(device)
-    return compile_ == "on"
+    if training.compile == "auto":
+        return _is_worth_compiling(training, model, device, parameters) and can_compile(device)
+    return training.compile == "on"
+
+
+def _is_worth_compiling(
+    training: TrainingConfig, model: TransformerConfig, device: torch.device, parameters: int
+) -> bool:
+    if device.type == "cuda":
+        return training.steps >= FEWEST_COMPILED_STEPS
+    becomes_quicker = model.gated and not (model.hidden_dropout or model.attention_dropout)
+    return (
+        becomes_quicker and 6 * parameters * total_tokens(training) >= FEWEST_COMPILED_FLOPS * torch.get_num_threads()
+    )
 
 
 def default_device() -> torch.device:
