@@ -27,9 +27,9 @@ def make_corpus():
 @pytest.fixture
 def where_long_runs_compile(monkeypatch):
     """Let runs be compiled by their steps, as on a GPU; trials still run on the device that there is."""
-    resolve = machine.resolve_compile
-    monkeypatch.setattr(machine, "can_compile", lambda _: True)
+    wants = machine.wants_compiled
+    monkeypatch.setattr("bothways.advise.plan.why_not_compiled_anywhere", lambda _: None)
     monkeypatch.setattr(
-        "bothways.advise.plan.resolve_compile",
-        lambda training, model, _, *, parameters: resolve(training, model, torch.device("cuda"), parameters=parameters),
+        "bothways.advise.plan.wants_compiled",
+        lambda training, model, _, *, parameters: wants(training, model, torch.device("cuda"), parameters=parameters),
     )

@@ -101,15 +101,26 @@ def test_a_plan_says_that_its_trial_was_not_compiled_where_the_run_is(
 
 
 @pytest.mark.usefixtures("where_long_runs_compile")
-def test_what_compiling_saves_becomes_steps(experiment, corpus, monkeypatch):
+@pytest.mark.parametrize(("growing", "lengths"), [(0.0, 1), (0.5, 3)])
+def test_what_compiling_saves_becomes_steps(experiment, corpus, monkeypatch, growing, lengths):
+    experiment = with_training(experiment, length_ramp_share=growing)
     monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.25)
     monkeypatch.setattr("bothways.advise.plan.COMPILED_SHARE", {"cpu": 0.5, "cuda": 0.5})
     plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=60)
-    assert plan.steps == int((3600 * (1 - RESERVE) - COMPILING_SECONDS) / 0.125)
+    assert plan.steps == int((3600 * (1 - RESERVE) - lengths * COMPILING_SECONDS) / 0.125)
     assert plan.seconds_per_step == 0.125
     never = plan_steps(with_training(experiment, compile="off"), OBJECTIVE, corpus, minutes=60)
     assert never.steps == int(3600 * (1 - RESERVE) / 0.25)
     assert never.seconds_per_step == 0.25
+
+
+def test_a_plan_asks_whether_the_compiler_works(experiment, corpus, monkeypatch):
+    monkeypatch.setattr("bothways.advise.plan.measure_step", lambda *_, **__: 0.25)
+    monkeypatch.setattr("bothways.advise.plan.wants_compiled", lambda *_, **__: True)
+    monkeypatch.setattr("bothways.advise.plan.why_not_compiled_anywhere", lambda _: "a test")
+    plan = plan_steps(experiment, OBJECTIVE, corpus, minutes=60)
+    assert plan.steps == int(3600 * (1 - RESERVE) / 0.25)
+    assert plan.reasons == ()
 
 
 @pytest.mark.usefixtures("where_long_runs_compile")

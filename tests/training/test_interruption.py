@@ -9,7 +9,7 @@ import torch
 
 from bothways.progress import display
 from bothways.training.batches import PretrainingBatches
-from bothways.training.interruption import Interrupted, listen, sigterm_waits
+from bothways.training.interruption import Interrupted, listen, signals_wait
 from bothways.training.trainer import Run, Trainer
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -109,7 +109,7 @@ def test_another_thread_changes_nothing():
 def test_sigterm_waits_and_never_reaches_what_is_started_meanwhile():
     child = [sys.executable, "-c", "import time\nprint('up', flush=True)\ntime.sleep(60)"]
     with listen() as stop:
-        with sigterm_waits():
+        with signals_wait(signal.SIGTERM):
             helper = subprocess.Popen(child, stdout=subprocess.PIPE, text=True)
             assert helper.stdout.readline() == "up\n"
             signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)

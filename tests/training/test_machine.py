@@ -1,5 +1,6 @@
 import ctypes
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bothways.errors import UserError
 from bothways.recipes.recipe import recipe
 from bothways.training import machine
 from bothways.training.config import TrainingConfig
@@ -21,8 +21,8 @@ from bothways.training.machine import (
     has_bf16,
     keep_freed_memory,
     measured_peak,
-    resolve_compile,
     resolve_precision,
+    wants_compiled,
 )
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -108,42 +108,52 @@ def test_memory_is_left_alone_where_the_library_cannot_be_told(monkeypatch):
 MODEL = recipe("gpt-tiny").model
 PARAMETERS = 10**6
 # On a CPU: steps of 1,000 tokens, with two threads.
-ENOUGH = int(2 * FEWEST_COMPILED_FLOPS / (6 * PARAMETERS * 1000)) + 1
+ENOUGH = math.ceil(2 * FEWEST_COMPILED_FLOPS / (6 * PARAMETERS * 1000))
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """A CPU with vectors of 256 bits, of which two threads compute."""
+    monkeypatch.setattr(machine, "has_vectors_of_256_bits", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+def wants(device, *, model=MODEL, **settings):
+    training = TrainingConfig(**{"steps": ENOUGH, "batch_tokens": 1000, "row_length": 100, **settings})
+    return wants_compiled(training, model, device, parameters=PARAMETERS)
 
 
 @pytest.mark.parametrize(
-    ("setting", "device", "steps", "able", "expected"),
+    ("setting", "device", "steps", "expected"),
     [
-        ("auto", GPU, FEWEST_COMPILED_STEPS, True, True),
-        ("auto", GPU, FEWEST_COMPILED_STEPS - 1, True, False),
-        ("auto", GPU, FEWEST_COMPILED_STEPS, False, False),
-        ("auto", CPU, ENOUGH, True, True),
-        ("auto", CPU, ENOUGH - 1, True, False),
-        ("auto", CPU, ENOUGH, False, False),
-        ("on", CPU, 1, True, True),
-        ("off", GPU, 10**6, True, False),
-        ("off", CPU, 10**6, True, False),
+        ("auto", GPU, FEWEST_COMPILED_STEPS, True),
+        ("auto", GPU, FEWEST_COMPILED_STEPS - 1, False),
+        ("auto", CPU, ENOUGH, True),
+        ("auto", CPU, ENOUGH - 1, False),
+        ("on", CPU, 1, True),
+        ("off", GPU, 10**6, False),
+        ("off", CPU, 10**6, False),
     ],
 )
-def test_when_layers_are_compiled(monkeypatch, setting, device, steps, able, expected):
-    monkeypatch.setattr(machine, "can_compile", lambda _: able)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    training = TrainingConfig(compile=setting, steps=steps, batch_tokens=1000, row_length=100)
-    assert resolve_compile(training, MODEL, device, parameters=PARAMETERS) is expected
+@pytest.mark.usefixtures("two_threads")
+def test_when_layers_are_compiled(setting, device, steps, expected):
+    assert wants(device, compile=setting, steps=steps) is expected
 
 
 @pytest.mark.parametrize("changed", [{"activation": "gelu"}, {"hidden_dropout": 0.1}, {"attention_dropout": 0.1}])
-def test_layers_that_become_no_quicker_are_not_compiled_on_a_cpu(monkeypatch, changed):
-    monkeypatch.setattr(machine, "can_compile", lambda _: True)
-    training = TrainingConfig(steps=10**6)
-    assert resolve_compile(training, MODEL, CPU, parameters=PARAMETERS)
-    assert not resolve_compile(training, replace(MODEL, **changed), CPU, parameters=PARAMETERS)
+@pytest.mark.usefixtures("two_threads")
+def test_layers_that_become_no_quicker_are_not_compiled_on_a_cpu(changed):
+    assert not wants(CPU, model=replace(MODEL, **changed))
+    assert wants(GPU, model=replace(MODEL, **changed))
 
 
-def test_compiling_without_a_compiler_is_refused(monkeypatch):
-    monkeypatch.setattr(machine, "can_compile", lambda _: False)
-    with pytest.raises(UserError, match=r"training\.compile=on .* g\+\+"):
-        resolve_compile(TrainingConfig(compile="on"), MODEL, CPU, parameters=1)
+@pytest.mark.usefixtures("two_threads")
+def test_nor_are_they_where_rows_have_many_shapes_or_vectors_another_width(monkeypatch):
+    assert wants(CPU)
+    assert not wants(CPU, batch_ramp_share=0.1, steps=10**6)
+    assert not wants(GPU, batch_ramp_share=0.1, steps=10**6)
+    monkeypatch.setattr(machine, "has_vectors_of_256_bits", lambda: False)
+    assert not wants(CPU)
 
 
 @pytest.mark.parametrize(

@@ -143,13 +143,14 @@ def test_the_command_leaves_with_the_code_of_the_signal_from_its_start_to_its_en
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for compilers in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("what", ["a trial", "layers"])
-def test_sigterm_to_the_whole_job_while_something_is_compiled(tmp_path, what):
-    """As a scheduler sends it: to the process and to the compilers that it has started."""
+def test_a_signal_to_the_whole_job_while_something_is_compiled(tmp_path, what, sent):
+    """As a scheduler or a terminal sends it: to the process and to the compilers that it has started."""
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     if what == "layers":
         trial = (
-            "import torch; from bothways.model.kernels import fault_of_compiler; fault_of_compiler(torch.device('cpu'))"
+            "import torch; from bothways.model.kernels import why_not_compiled; why_not_compiled(torch.device('cpu'))"
         )
         subprocess.run([sys.executable, "-c", trial], check=True, env=environment)
     (tmp_path / "text.txt").write_text("\n".join(tiny.make_text(f"line {number}") for number in range(4000)))
@@ -168,9 +169,9 @@ def test_sigterm_to_the_whole_job_while_something_is_compiled(tmp_path, what):
     while not compiling(process.pid):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, sent)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 143, errors
+    assert process.returncode == 128 + sent, errors
     assert "stopped after step 1 of 4" in errors
     assert [checkpoint.name for checkpoint in checkpoints_in(run)] == ["step-1"]
 

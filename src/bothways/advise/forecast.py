@@ -196,8 +196,8 @@ def forecast(
             "more time or a smaller recipe"
         )
     if trial:
-        seconds = seconds_in_run(trial.seconds, experiment, workload.parameters, steps=steps)
-        speed = speed_of(replace(trial, seconds=seconds), experiment, workload)
+        in_run = seconds_in_run(trial.seconds, experiment, workload.parameters, steps=steps)
+        speed = speed_of(replace(trial, seconds=in_run), experiment, workload)
     plan = make_plan(experiment, objective, corpora, steps=steps, seconds=speed.seconds_per_step, minutes=minutes)
     seconds = seconds_of(plan, speed.seconds_per_step, workload)
     flops = plan.tokens / workload.tokens * workload.model_flops

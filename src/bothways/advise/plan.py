@@ -1,7 +1,7 @@
 """How many steps fit a time budget: measured on the user's machine, with the user's own data and model, before training.
 
 A trial is much shorter than compiling takes, so with ``training.compile=auto`` its layers are not compiled, though those of a
-long run are. What compiling is known to save at least is then taken off its time. Plans and forecasts say so.
+long run are. What compiling was found to save is then taken off its time, and plans and forecasts say so.
 """
 
 import math
@@ -18,8 +18,14 @@ from bothways.experiment import Corpora, Experiment, in_shares
 from bothways.model.heads import Model
 from bothways.training.batches import PretrainingObjective
 from bothways.training.distributed import current
-from bothways.training.machine import default_device, measured_peak, resolve_compile, resolve_precision
-from bothways.training.schedule import total_tokens
+from bothways.training.machine import (
+    default_device,
+    measured_peak,
+    resolve_precision,
+    wants_compiled,
+    why_not_compiled_anywhere,
+)
+from bothways.training.schedule import LENGTHS, total_tokens
 from bothways.training.trainer import Trainer
 
 TRIAL_SECONDS = 3.0
@@ -28,9 +34,8 @@ LIKELY_SHARE = 0.4  # of the machine's peak that a training reaches, before anyt
 MOST_STEPS = 10**9  # that a run may have
 SHORTEST_TRIAL = 128  # tokens of a step that is tried
 _TRIAL_STEPS = 4  # the fewest that a trial takes
-# What a step takes whose layers are compiled, at most (docs/experiments.md); on a GPU it is not known yet.
-COMPILED_SHARE = {"cpu": 0.85}
-COMPILING_SECONDS = 30.0
+COMPILED_SHARE = {"cpu": 0.88}  # of a step's time that is left where layers are compiled; on a GPU it is not known yet
+COMPILING_SECONDS = 20.0  # for each length of rows (docs/experiments.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,31 +106,33 @@ def plan_steps(
     return replace(plan, reasons=reasons)
 
 
-def compiled_later(experiment: Experiment, parameters: int, *, steps: int) -> bool:
-    """Return whether a run of so many steps compiles its layers, and a trial, which has few steps, does not."""
-    training = replace(experiment.training, steps=steps)
-    return training.compile == "auto" and resolve_compile(
-        training, experiment.model, default_device(), parameters=parameters
-    )
+def compiled_share(experiment: Experiment, parameters: int, *, steps: int) -> float | None:
+    """Return what share of a trial's time a step takes in a run of so many steps; None: its layers are as they were tried.
+
+    With ``auto`` a trial, which has few steps, does not compile them.
+    """
+    training, device = replace(experiment.training, steps=steps), default_device()
+    if training.compile != "auto" or not wants_compiled(training, experiment.model, device, parameters=parameters):
+        return None
+    return None if why_not_compiled_anywhere(device) else COMPILED_SHARE.get(device.type, 1.0)
 
 
 def seconds_in_run(seconds: float, experiment: Experiment, parameters: int, *, steps: int) -> float:
     """Return what a step takes in a run of so many steps, of the seconds that it took in a trial."""
-    return seconds * (_compiled_share() if compiled_later(experiment, parameters, steps=steps) else 1.0)
+    return seconds * (compiled_share(experiment, parameters, steps=steps) or 1.0)
 
 
 def of_compiling(experiment: Experiment, parameters: int, *, steps: int) -> tuple[str, ...]:
     """Return the sentence that says how a run differs from its trial, if it does."""
-    if not compiled_later(experiment, parameters, steps=steps):
+    share = compiled_share(experiment, parameters, steps=steps)
+    if share is None:
         return ()
-    return (
-        "The run compiles its layers, which the trial of its speed was too short for: a step is taken to need "
-        f"{_compiled_share():.0%} of what was measured, and may need less",
+    then = (
+        "it may be done earlier than planned"
+        if share == 1
+        else f"a step is taken to need {share:.0%} of what was measured"
     )
-
-
-def _compiled_share() -> float:
-    return COMPILED_SHARE.get(default_device().type, 1.0)
+    return (f"The run compiles its layers, which the trial of its speed was too short for: {then}",)
 
 
 def make_plan(
@@ -181,7 +188,10 @@ def steps_in(minutes: float, seconds: float, experiment: Experiment, workload: W
     budget = minutes * 60 * (1 - RESERVE)
     steps = min(MOST_STEPS, int(budget / (seconds * mean)))
     compiled = seconds_in_run(seconds, experiment, workload.parameters, steps=steps)
-    return min(MOST_STEPS, max(steps, int((budget - COMPILING_SECONDS) / (compiled * mean))))
+    if compiled == seconds:
+        return steps
+    compiling = COMPILING_SECONDS * (LENGTHS if experiment.training.length_ramp_share > 0 else 1)
+    return max(1, min(MOST_STEPS, int((budget - compiling) / (compiled * mean))))
 
 
 def try_steps(
@@ -234,7 +244,7 @@ def measure_step(
 ) -> float:
     """Return the seconds of one training step, measured on a throw-away model for about ``trial_seconds``.
 
-    Layers are compiled with ``training.compile=on`` alone: ``auto`` sees the few steps of the trial (``tried_uncompiled``).
+    Layers are compiled with ``training.compile=on`` alone: ``auto`` sees the few steps of the trial (``compiled_share``).
     Where batches or rows grow, it is a step at its full size, and where the share of masks falls, one of the run's middle.
     Processes that have been joined measure together, and all return what process 0 has measured.
     """

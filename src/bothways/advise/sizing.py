@@ -306,7 +306,7 @@ class _Chooser:
                     best,
                     candidates,
                     self.law,
-                    experiment,
+                    taken,
                     corpus_tokens=tokens,
                     minutes=self.minutes,
                     trial_seconds=self.trial_seconds,

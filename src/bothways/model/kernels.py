@@ -3,16 +3,17 @@
 import os
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from bothways.model.compiled_code import keep_compiled_apart
 
 # Logits of a loss that are stored at a time: 2**26 are 256 MiB in float32. A CPU has smaller parts: large blocks that come and
 # go leave holes in its memory. It also takes the softmax of few at a time, which stay in its cache, and multiplies matrices of
@@ -22,8 +23,7 @@ LOGITS_IN_CACHE = {"cpu": 2**18}  # elsewhere all that are stored
 POSITIONS_ARE_MULTIPLES_OF = {"cpu": 64}  # elsewhere 1
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
-# What inductor of torch 2.13 makes of bfloat16 in vectors of 512 bits gives gradients that are no numbers.
-_OPTIONS: dict[str, Any] = {"cpp.simdlen": 256}
+MOST_SHAPES = 256  # of rows that are compiled for; torch would give up after eight
 
 
 def can_compile(device: torch.device) -> bool:
@@ -37,27 +37,33 @@ def can_compile(device: torch.device) -> bool:
 
 
 @cache
-def fault_of_compiler(device: torch.device) -> str | None:
-    """Return why compiling does not work though there is a compiler, found out on a small function; None: it works."""
+def why_not_compiled(device: torch.device) -> str | None:
+    """Return why nothing can be compiled, found out on a small function where there is a compiler; None: it works."""
+    if not can_compile(device):
+        needs = (
+            "a C++ compiler such as g++"
+            if device.type == "cpu"
+            else "a C++ compiler, Triton and compute capability 8.0"
+        )
+        return f"it needs {needs}"
     keep_compiled_apart()
     try:
-        torch.compile(lambda tensor: tensor.exp() + 1, options=_OPTIONS)(torch.zeros(64, device=device))
+        torch.compile(lambda tensor: tensor.exp() + 1, options=_options())(torch.zeros(64, device=device))
     except (RuntimeError, OSError) as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return next((line for line in said if "error: " in line), said[0])
+        told = next((line for line in said if "error: " in line), said[0])
+        return f"the compiler does not work ({told}); g++ and the headers of Python must be there"
     return None
 
 
-def keep_compiled_apart() -> None:
-    """Let torch keep what it compiles in the user's own folder, unless another one is set.
+def _options() -> dict[str, Any]:
+    """Return inductor's options: of bfloat16 in vectors of 512 bits that of torch 2.13 makes gradients that are no numbers."""
+    return {"cpp.simdlen": 256} if has_vectors_of_256_bits() else {}
 
-    Its own choice is a folder below /tmp with a name that is easy to guess: whoever makes it first can put code into it that is
-    then run. What is there also survives a restart of the machine.
-    """
-    with suppress(OSError, RuntimeError):  # no home: torch's choice
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways" / "compiled"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+def has_vectors_of_256_bits() -> bool:
+    """Return whether the CPU has AVX2: what is compiled for it is known to be quicker."""
+    return bool(torch.cpu.get_capabilities().get("avx2"))
 
 
 def dtype_of_products(factor: Tensor) -> torch.dtype:
@@ -91,7 +97,9 @@ class Compiled:
 
     Layers are alike, so one of them is compiled for all. What varies from step to step stays outside: the mask is an input,
     and heads read as many positions as there are targets. So rows of one shape need one compilation, whatever they predict.
-    Evaluation and generation, whose shapes differ, go on as before.
+    Each shape has its own: code for any shape, which torch would make from the second on, sums in another order, and a run
+    that is taken up again, which meets shapes in another order, would not compute as it did. Evaluation and generation, whose
+    shapes differ, go on as before.
     """
 
     def __init__(self, layers: Iterable[nn.Module], *, backend: str = "inductor") -> None:
@@ -102,10 +110,16 @@ class Compiled:
             backend: of ``torch.compile``.
         """
         keep_compiled_apart()
-        options = _OPTIONS if backend == "inductor" else None
-        self._layers = [(layer, torch.compile(layer.forward, backend=backend, options=options)) for layer in layers]
+        options = _options() if backend == "inductor" else None
+        self._layers = [
+            (layer, torch.compile(layer.forward, dynamic=False, backend=backend, options=options)) for layer in layers
+        ]
+        self._limit: AbstractContextManager[None] = torch._dynamo.config.patch(
+            recompile_limit=MOST_SHAPES, accumulated_recompile_limit=MOST_SHAPES
+        )
 
     def __enter__(self) -> None:
+        self._limit.__enter__()
         for layer, forward in self._layers:
             layer.__dict__["forward"] = forward
 
@@ -114,6 +128,7 @@ class Compiled:
     ) -> None:
         for layer, _ in self._layers:
             layer.__dict__.pop("forward", None)
+        self._limit.__exit__(kind, error, trace)
 
 
 def logits_at_once(kind: str) -> int:

@@ -11,9 +11,11 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from bothways.model.attention import default_reach
+from bothways.model.compiled_code import keep_compiled_apart
 
 BLOCK = 128
 
+keep_compiled_apart()
 _compiled = torch.compile(flex_attention)  # nothing is compiled before its first call
 
 

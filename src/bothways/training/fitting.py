@@ -1,6 +1,7 @@
 """The loop itself: one fit, from its first step to its last, with all that happens between."""
 
 import math
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,18 +15,18 @@ from bothways.batch import Objective
 from bothways.checkpoints.checkpoint import load_checkpoint, newest_complete
 from bothways.errors import BothwaysError, NonFiniteError, UserError
 from bothways.model.heads import Model
-from bothways.model.kernels import Compiled, fault_of_compiler
+from bothways.model.kernels import Compiled
 from bothways.training.batches import Batches
-from bothways.training.config import TrainingConfig
 from bothways.training.distributed import Group
-from bothways.training.interruption import Interrupted, JointStop, StopRequest, sigterm_waits
+from bothways.training.interruption import LISTENED, Interrupted, JointStop, StopRequest, signals_wait
 from bothways.training.machine import (
     autocast,
     default_device,
     give_back_memory,
     measured_peak,
-    resolve_compile,
     resolve_precision,
+    wants_compiled,
+    why_not_compiled_anywhere,
 )
 from bothways.training.optimizer import set_learning_rate
 from bothways.training.parallel import whole
@@ -48,7 +49,8 @@ class Fitting(Resumable):
     def __init__(self, assignment: Assignment, model: Model, batches: Batches, objective: Objective) -> None:
         super().__init__(assignment, model, batches, objective)
         self.objective = objective
-        self.compiled = _compiled(self.config, self.held.model)
+        self.layers: AbstractContextManager[None] = nullcontext()  # in which they run
+        self.waiting: tuple[int, ...] = (signal.SIGTERM,)  # signals that come in a forward pass
         self.tracker: Tracker | None = None
         self.gradient_norm = math.nan  # of the last step, before clipping
         self.longest = 0  # tokens of a row so far
@@ -101,6 +103,8 @@ class Fitting(Resumable):
         """Make sure that the run can be saved, and open its records."""
         self.held.model.train()
         self.logged = (self.flops, self.seconds)
+        if self.step < self.config.steps:
+            self.compile_layers()
         if run := self.given.run:
             if self.step < self.config.steps:
                 self.group.first_only(
@@ -111,6 +115,28 @@ class Fitting(Resumable):
                 self.record(self.step, {MEASURED_ANEW: True})
             if self.config.on_nonfinite == "rewind" and self.step == 0:
                 self.save()
+
+    def compile_layers(self) -> None:
+        """Let the layers run compiled where that is wanted and possible; under ``auto`` a run goes on as it began.
+
+        Raises:
+            UserError: they are to be compiled, and cannot be.
+        """
+        model, training = self.held.model, self.config
+        wanted = self.compiles if training.compile == "auto" else None
+        if wanted is None:
+            wanted = wants_compiled(training, model.config, model.device, parameters=model.num_parameters())
+        why = None
+        if wanted:
+            with signals_wait(*LISTENED):
+                why = why_not_compiled_anywhere(model.device)
+        if why and training.compile == "on":
+            raise UserError(f"training.compile=on cannot be done here: {why}; see to that, or set training.compile=off")
+        if why:
+            progress.note(f"Layers are not compiled, though it would be quicker: {why}")
+        self.compiles = wanted and not why
+        if self.compiles:
+            self.layers, self.waiting = Compiled(model.transformer.layers), LISTENED
 
     # A step.
 
@@ -134,8 +160,8 @@ class Fitting(Resumable):
         busy = len(work.batches) - work.idle
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(work.batches):
-            with sigterm_waits(), self.held.summing(number == len(work.batches) - 1):
-                with autocast(self.config.precision, self.model.device), self.compiled:
+            with signals_wait(*self.waiting), self.held.summing(number == len(work.batches) - 1):
+                with autocast(self.config.precision, self.model.device), self.layers:
                     means = self.held.run(batch, work.counts, 1.0 if number < busy else 0.0)
                 means["loss"].backward()  # type: ignore[no-untyped-call]
             for name, mean in means.items() if number < busy else ():
@@ -286,7 +312,7 @@ class Fitting(Resumable):
         self.held.collect()
         self.model.eval()
         give_back_memory()
-        with torch.no_grad(), sigterm_waits():
+        with torch.no_grad(), signals_wait(signal.SIGTERM):
             figures = self.group.share(dict(self.given.evaluate(self.model)))
         give_back_memory()
         self.held.model.train()
@@ -336,26 +362,6 @@ class Fitting(Resumable):
 def open_tracker(run: Run, step: int) -> Tracker:
     """Return the records of a run that goes on from a step."""
     return Tracker(run.folder, resume_at=step, wandb_project=run.wandb_project, settings=run.fingerprint)
-
-
-def _compiled(training: TrainingConfig, model: Model) -> AbstractContextManager[None]:
-    """Return the context in which the layers of a model run as they are trained.
-
-    Raises:
-        UserError: they are to be compiled, and cannot be.
-    """
-    if not resolve_compile(training, model.config, model.device, parameters=model.num_parameters()):
-        return nullcontext()
-    with sigterm_waits():  # compilers are started
-        why = fault_of_compiler(model.device)
-    if why:
-        if training.compile == "on":
-            raise UserError(
-                f"training.compile=on cannot be done here: {why}; mend the compiler, or set training.compile=off"
-            )
-        progress.note(f"Layers are not compiled, which would be quicker, because the compiler does not work: {why}")
-        return nullcontext()
-    return Compiled(model.transformer.layers)
 
 
 def _peak(assignment: Assignment, model: Model, group: Group) -> float | None:

@@ -82,15 +82,16 @@ def listen() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def sigterm_waits() -> Iterator[None]:
-    """Let SIGTERM wait for the length of a ``with`` block, here and, for good, in processes that are started meanwhile.
+def signals_wait(*numbers: int) -> Iterator[None]:
+    """Let signals wait for the length of a ``with`` block, here and, for good, in processes that are started meanwhile.
 
-    A scheduler sends it to every process of a job: to the compilers, too, for which torch would then wait without end.
+    SIGTERM goes from a scheduler to every process of a job, and Ctrl-C from a terminal: to compilers, too, for which torch
+    would then wait without end, or which would have failed.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows, where nothing sends it
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where nothing sends them so
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -11,17 +11,17 @@ from typing import Any, Literal
 
 import torch
 
-from bothways.errors import UserError
 from bothways.model.config import TransformerConfig
-from bothways.model.kernels import can_compile
+from bothways.model.kernels import has_vectors_of_256_bits, why_not_compiled
 from bothways.training.config import TrainingConfig
+from bothways.training.distributed import current
 from bothways.training.schedule import total_tokens
 
 Precision = Literal["auto", "bf16", "fp32"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 FEWEST_COMPILED_STEPS = 1000  # on a GPU: some tens of milliseconds each must earn about a minute of compilation
-FEWEST_COMPILED_FLOPS = 5e13  # on a CPU, for each thread: three to nine minutes, a fifth of which earns half a minute
+FEWEST_COMPILED_FLOPS = 1.5e14  # on a CPU, for each thread: some ten minutes, of which compiling takes one at most
 
 
 def keep_freed_memory() -> bool:
@@ -73,42 +73,38 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def resolve_compile(
+def wants_compiled(
     training: TrainingConfig, model: TransformerConfig, device: torch.device, *, parameters: int
 ) -> bool:
-    """Return whether the layers of a model are compiled for a training (docs/scaling.md has the figures).
+    """Return whether a run shall compile the layers of its model (docs/scaling.md has the figures).
 
-    ``"auto"`` compiles for runs that are long enough to earn it: on a GPU by their steps, on a CPU by their operations (six for
-    each token and weight) where layers are known to become quicker. It follows from the settings and the machine, not from a
-    measured speed, so that a run that is taken up again computes as it did.
+    ``"auto"`` compiles in runs that are long enough to earn it and have rows of few shapes: on a GPU by their steps, on a CPU
+    by their operations (six for each token and weight) where layers are known to become quicker. All processes are told what
+    process 0 finds.
 
     Args:
         training: the settings of the run.
         model: the settings of its trunk.
         device: where the model is.
         parameters: of the model.
-    Raises:
-        UserError: it is on, and the machine has no compiler.
     """
-    if training.compile == "on" and not can_compile(device):
-        raise UserError(
-            f"training.compile=on cannot be done on this {device.type} device: it needs a C++ compiler such as g++, and on a "
-            "GPU Triton and compute capability 8.0; install them, or set training.compile=auto"
-        )
-    if training.compile == "auto":
-        return _is_worth_compiling(training, model, device, parameters) and can_compile(device)
-    return training.compile == "on"
+    if training.compile != "auto":
+        return training.compile == "on"
+    group = current()
+    if training.batch_ramp_share > 0:  # every step may have rows of another shape
+        wanted = False
+    elif device.type == "cuda":
+        wanted = training.steps >= FEWEST_COMPILED_STEPS
+    else:
+        quicker = has_vectors_of_256_bits() and model.gated and not (model.hidden_dropout or model.attention_dropout)
+        least = FEWEST_COMPILED_FLOPS * torch.get_num_threads() * group.size
+        wanted = quicker and 6 * parameters * total_tokens(training) >= least
+    return group.share(wanted)
 
 
-def _is_worth_compiling(
-    training: TrainingConfig, model: TransformerConfig, device: torch.device, parameters: int
-) -> bool:
-    if device.type == "cuda":
-        return training.steps >= FEWEST_COMPILED_STEPS
-    becomes_quicker = model.gated and not (model.hidden_dropout or model.attention_dropout)
-    return (
-        becomes_quicker and 6 * parameters * total_tokens(training) >= FEWEST_COMPILED_FLOPS * torch.get_num_threads()
-    )
+def why_not_compiled_anywhere(device: torch.device) -> str | None:
+    """Return why one of the joined processes cannot compile; None: all can."""
+    return next(filter(None, current().gather(why_not_compiled(device))), None)
 
 
 def default_device() -> torch.device:

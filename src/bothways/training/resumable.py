@@ -31,7 +31,7 @@ UNSAVED = (OutOfDiskError, UnwritableError)  # why a save may fail that succeeds
 # What a checkpoint remembers of a fit beside its tensors and the position of the batches: attributes of Resumable.
 REMEMBERED = (
     *("step", "tokens", "seconds", "flops", "best", "skipped", "skipped_in_a_row", "rewinds"),
-    *("evaluations", "best_evaluation", "curve", "warnings", "text_from"),
+    *("evaluations", "best_evaluation", "curve", "warnings", "text_from", "compiles"),
 )
 
 
@@ -51,6 +51,7 @@ class Resumable:
         self.best_evaluation: dict[str, float] = {}  # by which the best model was chosen
         self.curve: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []
+        self.compiles: bool | None = None  # whether its layers do; None: it has not begun
         self.planned = self.config.steps  # of the checkpoint that it was taken up from
         self.text_from = {"step": 0, "tokens": 0}  # since when it reads the text that it reads, in that order
         self.measured_from: int | None = None  # the step it was taken up at, if evaluations are others since

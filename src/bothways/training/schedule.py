@@ -45,6 +45,9 @@ def batch_tokens_at(step: int, config: TrainingConfig) -> int:
     return round(config.batch_tokens * (_FIRST_BATCH + (1 - _FIRST_BATCH) * step / ramp))
 
 
+LENGTHS = 3  # of rows, where they grow
+
+
 def row_length_at(step: int, config: TrainingConfig) -> int:
     """Return the tokens of rows that are begun at a step: a quarter and then half of the full length, where it grows."""
     ramp = config.length_ramp_share * config.steps
