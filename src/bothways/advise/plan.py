@@ -35,7 +35,7 @@ MOST_STEPS = 10**9  # that a run may have
 SHORTEST_TRIAL = 128  # tokens of a step that is tried
 _TRIAL_STEPS = 4  # the fewest that a trial takes
 COMPILED_SHARE = {"cpu": 0.88}  # of a step's time that is left where layers are compiled; on a GPU it is not known yet
-COMPILING_SECONDS = 20.0  # for each length of rows (docs/experiments.md)
+COMPILING_SECONDS = 30.0  # for each length of rows, with what has fewer rows where a chunk of text ends
 
 
 @dataclass(frozen=True, kw_only=True)

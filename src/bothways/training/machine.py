@@ -21,7 +21,9 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 FEWEST_COMPILED_STEPS = 1000  # on a GPU: some tens of milliseconds each must earn about a minute of compilation
-FEWEST_COMPILED_FLOPS = 1.5e14  # on a CPU, for each thread: some ten minutes, of which compiling takes one at most
+FEWEST_COMPILED_FLOPS = (
+    3e14  # on a CPU, for each thread: some twenty minutes, of which compiling takes one and a half at most
+)
 
 
 def keep_freed_memory() -> bool:
