@@ -39,8 +39,8 @@ class Finetuning(Config):
     max_length: int | None = None  # tokens of an example that are read; None: the task's own
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=0, learning_rate=RATE, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192, compile="off"
-        )  # compile: examples make rows of many shapes, each of which would be compiled
+            steps=0, learning_rate=RATE, schedule="linear", warmup_share=0.1, micro_batch_tokens=8192
+        )
     )
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=0.01, embedding_scale=1.0)
@@ -67,6 +67,10 @@ class Finetuning(Config):
         for name, instead in OF_PRETRAINING.items():
             if getattr(self.training, name) != getattr(usual, name):
                 raise UserError(f"training.{name} is for pretraining alone; when fine-tuning, {instead}")
+
+    def for_examples(self) -> TrainingConfig:
+        """Return the settings of the trainer: examples make rows of many shapes, so layers are compiled only if told to."""
+        return replace(self.training, compile="on" if self.training.compile == "on" else "off")
 
     def suited_to(self, model: Model) -> Self:
         """Return the settings with the optimizer and the learning rate for a model.
@@ -113,7 +117,7 @@ def finetune_model(
     batches = ExampleBatches(rows, batch_size=settings.batch_size, seed=settings.seed, micro_batch_tokens=micro)
     steps = settings.training.steps or max(1, round(settings.epochs * batches.steps_per_epoch))
     training = replace(
-        settings.training,
+        settings.for_examples(),
         steps=steps,
         evaluate_every=settings.training.evaluate_every or batches.steps_per_epoch,
         save_every=settings.training.save_every or batches.steps_per_epoch,

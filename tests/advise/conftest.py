@@ -24,8 +24,14 @@ def make_corpus():
     return make
 
 
+@pytest.fixture(autouse=True)
+def _nothing_compiles(monkeypatch):
+    """What is expected shall not depend on the machine's compiler."""
+    monkeypatch.setattr("bothways.advise.plan.why_not_compiled_anywhere", lambda _: "a test")
+
+
 @pytest.fixture
-def where_long_runs_compile(monkeypatch):
+def where_long_runs_compile(monkeypatch, _nothing_compiles):
     """Let runs be compiled by their steps, as on a GPU; trials still run on the device that there is."""
     wants = machine.wants_compiled
     monkeypatch.setattr("bothways.advise.plan.why_not_compiled_anywhere", lambda _: None)

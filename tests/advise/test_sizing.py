@@ -6,7 +6,7 @@ import torch
 
 from bothways.advise import sizing
 from bothways.advise.law import Law, batch_for
-from bothways.advise.plan import COMPILING_SECONDS, RESERVE, Plan
+from bothways.advise.plan import RESERVE, Plan
 from bothways.advise.sizing import choose, chosen_before, expected_loss, families, remember
 from bothways.advise.workload import workload_of
 from bothways.errors import UserError
@@ -115,8 +115,7 @@ def test_the_tokens_are_those_that_fit_the_budget(corpus, tokenizer):
     choice = chosen(corpus, tokenizer, 30)
     best = next(each for each in choice.candidates if each.recipe == choice.recipe)
     spent = best.tokens / best.tokens_per_second
-    compiling = 3 * COMPILING_SECONDS if any("compiles" in reason for reason in choice.reasons) else 0
-    assert spent == pytest.approx(30 * 60 * (1 - RESERVE) - compiling, rel=0.01)
+    assert spent == pytest.approx(30 * 60 * (1 - RESERVE), rel=0.01)
     assert best.epochs == pytest.approx(best.tokens / 1_000_000)
     assert best.loss == expected_loss(LAW, best.parameters, best.tokens, corpus)
 
@@ -272,8 +271,8 @@ def test_the_speed_is_measured_here_if_nobody_else_does(corpus, tokenizer, monke
 
 
 def test_growing_batches_are_counted(corpus, tokenizer):
-    even = chosen(corpus, tokenizer, 30, settings=["training.compile=off"])
-    growing = chosen(corpus, tokenizer, 30, settings=["training.compile=off", "training.batch_ramp_share=0.5"])
+    even = chosen(corpus, tokenizer, 30)
+    growing = chosen(corpus, tokenizer, 30, settings=["training.batch_ramp_share=0.5"])
     for before, after in zip(even.candidates, growing.candidates, strict=True):
         assert after.steps > before.steps
         assert after.tokens == pytest.approx(before.tokens, rel=0.15)

@@ -124,4 +124,5 @@ def test_shapes_that_come_in_another_order_after_a_cut_change_no_bit(make_model,
 
 
 def test_fine_tuning_compiles_nothing_by_itself():
-    assert Finetuning().training.compile == "off"
+    told = Finetuning(training=TrainingConfig(compile="on"))
+    assert (Finetuning().for_examples().compile, told.for_examples().compile) == ("off", "on")

@@ -195,9 +195,8 @@ def forecast(
             f"{in_minutes(minutes)} will not do for one step, which takes {speed.seconds_per_step:.1f} seconds here; give "
             "more time or a smaller recipe"
         )
-    if trial:
-        in_run = seconds_in_run(trial.seconds, experiment, workload.parameters, steps=steps)
-        speed = speed_of(replace(trial, seconds=in_run), experiment, workload)
+    in_run = seconds_in_run(speed.seconds_per_step, experiment, workload.parameters, steps=steps)
+    speed = speed_of(Trial(seconds=in_run, tokens=speed.tried_tokens), experiment, workload)
     plan = make_plan(experiment, objective, corpora, steps=steps, seconds=speed.seconds_per_step, minutes=minutes)
     seconds = seconds_of(plan, speed.seconds_per_step, workload)
     flops = plan.tokens / workload.tokens * workload.model_flops

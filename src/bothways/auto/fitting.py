@@ -134,7 +134,7 @@ def fit_rows(
         BestEpoch(objective, [batch for part in measured for batch in batches_of(part, tokens)]) if held_out else None
     )
     trainer = Trainer(
-        replace(settings.training, steps=steps, evaluate_every=batches.steps_per_epoch),
+        replace(settings.for_examples(), steps=steps, evaluate_every=batches.steps_per_epoch),
         settings.optimizer,
         seed=settings.seed,
         evaluate=best,

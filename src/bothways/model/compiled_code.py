@@ -1,8 +1,10 @@
 """Where torch keeps the code that it compiles: with the user, where nobody else can put any, and for this kind of processor."""
 
+import atexit
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -17,8 +19,13 @@ def keep_compiled_apart() -> None:
     run. Where the user has no folder that is safe, one is made for this process alone. Must come before torch compiles, since
     that names its own choice.
     """
-    if FOLDER not in os.environ:
-        os.environ[FOLDER] = str(_own_folder() or tempfile.mkdtemp(prefix="bothways-"))
+    if FOLDER in os.environ:
+        return
+    folder = _own_folder()
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="bothways-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[FOLDER] = str(folder)
 
 
 def _own_folder() -> Path | None:
@@ -27,7 +34,8 @@ def _own_folder() -> Path | None:
     try:
         parent = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
         folder = parent / "bothways" / f"compiled-{_processor()}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (folder.parent, folder):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except (OSError, RuntimeError):  # RuntimeError: no home
         return None

@@ -23,7 +23,7 @@ LOGITS_IN_CACHE = {"cpu": 2**18}  # elsewhere all that are stored
 POSITIONS_ARE_MULTIPLES_OF = {"cpu": 64}  # elsewhere 1
 SHORTEST_IN_BLOCKS = 128  # rows shorter than one block gain nothing
 SMALLEST_HEAD_IN_BLOCKS = 16  # the smallest product of the matrix units
-MOST_SHAPES = 256  # of rows that are compiled for; torch would give up after eight
+MOST_SHAPES = 10**6  # of rows that are compiled for: all; torch would go on without after eight
 
 
 def can_compile(device: torch.device) -> bool:

@@ -122,20 +122,20 @@ class Fitting(Resumable):
         Raises:
             UserError: they are to be compiled, and cannot be.
         """
-        model, training = self.held.model, self.config
-        wanted = self.compiles if training.compile == "auto" else None
+        model, auto = self.held.model, self.config.compile == "auto"
+        if auto and self.compiles is None and self.step > 0 and model.device.type == "cpu":
+            self.compiles = False  # older checkpoints do not say, and are of runs that did not
+        wanted = self.compiles if auto else None
         if wanted is None:
-            wanted = wants_compiled(training, model.config, model.device, parameters=model.num_parameters())
-        why = None
-        if wanted:
-            with signals_wait(*LISTENED):
-                why = why_not_compiled_anywhere(model.device)
-        if why and training.compile == "on":
+            wanted = wants_compiled(self.config, model.config, model.device, parameters=model.num_parameters())
+        why = why_not_compiled_anywhere(model.device) if wanted else None
+        if why and not auto:
             raise UserError(f"training.compile=on cannot be done here: {why}; see to that, or set training.compile=off")
         if why:
             progress.note(f"Layers are not compiled, though it would be quicker: {why}")
-        self.compiles = wanted and not why
-        if self.compiles:
+        compiles = wanted and not why
+        self.compiles = compiles if auto else None
+        if compiles:
             self.layers, self.waiting = Compiled(model.transformer.layers), LISTENED
 
     # A step.

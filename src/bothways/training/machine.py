@@ -15,15 +15,14 @@ from bothways.model.config import TransformerConfig
 from bothways.model.kernels import has_vectors_of_256_bits, why_not_compiled
 from bothways.training.config import TrainingConfig
 from bothways.training.distributed import current
+from bothways.training.interruption import LISTENED, signals_wait
 from bothways.training.schedule import total_tokens
 
 Precision = Literal["auto", "bf16", "fp32"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 FEWEST_COMPILED_STEPS = 1000  # on a GPU: some tens of milliseconds each must earn about a minute of compilation
-FEWEST_COMPILED_FLOPS = (
-    3e14  # on a CPU, for each thread: some twenty minutes, of which compiling takes one and a half at most
-)
+FEWEST_COMPILED_FLOPS = 3e14  # on a CPU, for each thread: a quarter of an hour and more, to earn a minute and a half
 
 
 def keep_freed_memory() -> bool:
@@ -105,8 +104,10 @@ def wants_compiled(
 
 
 def why_not_compiled_anywhere(device: torch.device) -> str | None:
-    """Return why one of the joined processes cannot compile; None: all can."""
-    return next(filter(None, current().gather(why_not_compiled(device))), None)
+    """Return why one of the joined processes cannot compile; None: all can. What is tried for it starts compilers."""
+    with signals_wait(*LISTENED):  # torch keeps the threads that start compilers, and they what they let wait
+        own = why_not_compiled(device)
+    return next(filter(None, current().gather(own)), None)
 
 
 def default_device() -> torch.device:

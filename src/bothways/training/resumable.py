@@ -51,7 +51,7 @@ class Resumable:
         self.best_evaluation: dict[str, float] = {}  # by which the best model was chosen
         self.curve: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []
-        self.compiles: bool | None = None  # whether its layers do; None: it has not begun
+        self.compiles: bool | None = None  # what training.compile=auto has become; None: nothing yet
         self.planned = self.config.steps  # of the checkpoint that it was taken up from
         self.text_from = {"step": 0, "tokens": 0}  # since when it reads the text that it reads, in that order
         self.measured_from: int | None = None  # the step it was taken up at, if evaluations are others since

@@ -77,9 +77,7 @@ def train_arm(arm: Arm, name: str, splits: Splits, plan: DemoPlan, out: Path) ->
         task=name,
         batch_size=BATCH_SIZE[name],
         max_length=LENGTHS[name].get("max_length"),
-        training=TrainingConfig(
-            learning_rate=LEARNING_RATE[name], schedule="linear", warmup_share=0.1, steps=1, compile="off"
-        ),
+        training=TrainingConfig(learning_rate=LEARNING_RATE[name], schedule="linear", warmup_share=0.1, steps=1),
         optimizer=OptimizerConfig(weight_decay=0.01, embedding_scale=EMBEDDING_SCALE[name]),
         seed=plan.seed,
     )
