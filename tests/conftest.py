@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors are fastest so, in this process and in those that tests start
+    # A shell that starts the tests in its background has them ignore Ctrl-C, and all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = config.getoption("--data-dir")
     if folder is not None and not folder.is_dir():
         raise pytest.UsageError(f"--data-dir: there is no folder {str(folder)!r}")
