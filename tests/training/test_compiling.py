@@ -8,7 +8,7 @@ from bothways.errors import UserError
 from bothways.finetuning import Finetuning
 from bothways.model.kernels import Compiled, why_not_compiled
 from bothways.progress import display
-from bothways.training import fitting, machine
+from bothways.training import fitting, machine, resumable
 from bothways.training.batches import PretrainingBatches
 from bothways.training.config import OptimizerConfig, TrainingConfig
 from bothways.training.trainer import Run, Trainer
@@ -77,6 +77,16 @@ def test_a_run_goes_on_as_it_began(train, counter, monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "FEWEST_COMPILED_FLOPS", 1e6)
     train(run=other, resume=True, steps=6)
     assert counter.frame_count == before
+
+
+def test_a_run_of_before_that_was_remembered_goes_on_without(train, counter, monkeypatch, tmp_path):
+    run = Run(folder=tmp_path / "run")
+    with monkeypatch.context() as before:
+        before.setattr(machine, "FEWEST_COMPILED_FLOPS", 1e12)
+        before.setattr(resumable, "REMEMBERED", tuple(name for name in resumable.REMEMBERED if name != "compiles"))
+        train(run=run)
+    train(run=run, resume=True, steps=6)
+    assert counter.frame_count == 0
 
 
 class CutError(Exception):

@@ -6,6 +6,7 @@ from bothways.training.config import TrainingConfig
 
 SHORTEST_ROW = 32  # of a length ramp
 _MOST_SUMMED = 10_000  # steps
+LENGTHS = 3  # that rows have in turn, where they grow
 _FIRST_BATCH = 0.25  # of batch_tokens, where batches grow
 
 
@@ -43,9 +44,6 @@ def batch_tokens_at(step: int, config: TrainingConfig) -> int:
     if step >= ramp:
         return config.batch_tokens
     return round(config.batch_tokens * (_FIRST_BATCH + (1 - _FIRST_BATCH) * step / ramp))
-
-
-LENGTHS = 3  # of rows, where they grow
 
 
 def row_length_at(step: int, config: TrainingConfig) -> int:
